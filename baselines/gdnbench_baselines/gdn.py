@@ -1,0 +1,183 @@
+"""Gated DeltaNet (Yang, Kautz, Hatamizadeh: Gated Delta Networks, arXiv 2412.06464, figure 1)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from gdnbench_kernels.gated_delta import gated_delta_rule, gated_delta_rule_step
+from gdnbench.errors import GdnbenchError
+from gdnbench.models.config import ModelConfig
+from gdnbench.models.convolution import ShortConvolution
+from gdnbench.models.mixer import Mixer, Shared, State
+from gdnbench.models.norm import RMSNorm, l2_normalize
+from gdnbench.models.projection import Projection
+from gdnbench.models.roles import Init, Multiplier, Role, declare, normal
+from gdnbench.models.spread import inverse_softplus, log_spread, spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of GDN. Dimensions and heads are those at the base width; the defaults are those of arXiv 2606.04048.
+
+    Attributes:
+        heads: query and key heads.
+        value_heads: value heads, a multiple of ``heads``; None: as many.
+        head_k_dim: key head dim; None: base width / 8.
+        head_v_dim: value head dim; None: base width / 4.
+        conv_size: width of the short convolutions.
+        conv_values: whether v is convolved too (released code: yes; the paper's text names q and k only).
+        qk_scale: factor of q; the released code leaves flash-linear-attention's default, the key head dim ^ -1/2.
+        decay_range: A is spread over this range, at least 1e-3 (the released code draws it from U(0, 16)).
+        step_range: softplus(dt_bias) is spread over this range, evenly in the logarithm.
+        decay_init: ``stratified``: A and dt at the quantiles of their ranges, paired at random; ``random``: drawn.
+        negative_eigenvalues: whether beta reaches 2 instead of 1.
+    """
+
+    heads: int = 6
+    value_heads: int | None = None
+    head_k_dim: int | None = None
+    head_v_dim: int | None = None
+    conv_size: int = 4
+    conv_values: bool = True
+    qk_scale: Literal["1", "fla"] = "1"
+    decay_range: tuple[float, float] = (0.0, 16.0)
+    step_range: tuple[float, float] = (1e-3, 0.1)
+    decay_init: Literal["stratified", "random"] = "stratified"
+    negative_eigenvalues: bool = False
+
+
+class GatedDeltaNet(Mixer):
+    """The gated delta rule between short convolutions and a gated output norm."""
+
+    Options = Options
+    operation = "gated_delta"
+
+    A_log: Tensor
+    dt_bias: Tensor
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__(config, layer)
+        options = self.options(config, "gdn", Options)
+        value_heads = options.value_heads or options.heads
+        if value_heads % options.heads:
+            raise GdnbenchError(
+                f"model.options.gdn: {value_heads} value_heads are no multiple of {options.heads} heads"
+            )
+        self.width = config.width
+        self.heads = config.head_count("the number of heads", options.heads)
+        self.value_heads = config.head_count("the number of value heads", value_heads)
+        self.key_dim = config.head_dim("the key head dim", options.head_k_dim or max(1, config.base_width // 8))
+        self.value_dim = config.head_dim("the value head dim", options.head_v_dim or max(1, config.base_width // 4))
+        self.beta_range = 2.0 if options.negative_eigenvalues else 1.0
+        keys, values, init = self.heads * self.key_dim, self.value_heads * self.value_dim, normal(config.init_std)
+        self.q_proj = Projection(self.width, keys, init=init)
+        self.k_proj = Projection(self.width, keys, init=init)
+        self.v_proj = Projection(self.width, values, init=init)
+        self.g_proj = Projection(self.width, values, init=init)
+        self.a_proj = Projection(self.width, self.value_heads, init=init, row="gate")
+        self.b_proj = Projection(self.width, self.value_heads, init=init, row="gate")
+        self.o_proj = Projection(values, self.width, init=init)
+        self.q_conv = ShortConvolution(keys, options.conv_size)
+        self.k_conv = ShortConvolution(keys, options.conv_size)
+        self.v_conv = ShortConvolution(values, options.conv_size) if options.conv_values else None
+        for name, start in (("A_log", _decay_init(options)), ("dt_bias", _step_init(options))):
+            declare(self, name, (self.value_heads,), Role(row="gate_scalar", fan_out=self.value_heads, init=start))
+        # At the base width the readout is scaled by dk0^1/2 (and, as released, dk0^-1/2 before it).
+        power = 0.5 if options.qk_scale == "1" else 0.0
+        self.output_scale = Multiplier("delta_output", fan_in=self.key_dim, base=lambda dim: dim**power)
+        self.o_norm = RMSNorm(self.value_dim, eps=config.norm_eps, row="head_norm")
+        self.mixer_output = Multiplier("mixer_output", fan_in=values)
+
+    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+        """Map ``[B, T, D]``; with a state, continue it."""
+        q, k, v, new = self._inputs(x, state)
+        g, beta = self._gates(x)
+        o, carried = gated_delta_rule(
+            q,
+            k,
+            v,
+            g,
+            beta,
+            scale=self.output_scale.value,
+            initial_state=None if state is None else state["memory"],
+            output_final_state=state is not None,
+            impl=self.impl,
+        )
+        y = self._output(o, x)
+        return y, None if carried is None else {**new, "memory": carried}
+
+    def step(self, x: Tensor, state: State, shared: Shared | None = None) -> tuple[Tensor, State]:
+        """Map one token ``[B, D]`` by the recurrence itself."""
+        x = x[:, None]
+        q, k, v, new = self._inputs(x, state)
+        g, beta = self._gates(x)
+        tokens = (t[:, 0] for t in (q, k, v, g, beta))
+        o, memory = gated_delta_rule_step(*tokens, state["memory"], scale=self.output_scale.value)
+        return self._output(o[:, None], x)[:, 0], {**new, "memory": memory}
+
+    def _inputs(self, x: Tensor, state: State | None) -> tuple[Tensor, Tensor, Tensor, State]:
+        """Return normalized q and k ``[B, T, H, K]``, v ``[B, T, HV, V]`` and the convolutions' new tails."""
+        q, q_tail = self.q_conv(self.q_proj(x), state and state["q_tail"])
+        k, k_tail = self.k_conv(self.k_proj(x), state and state["k_tail"])
+        v, tails = self.v_proj(x), {"q_tail": q_tail, "k_tail": k_tail}
+        if self.v_conv is None:
+            v = F.silu(v)
+        else:
+            v, tails["v_tail"] = self.v_conv(v, state and state["v_tail"])
+        q, k = (l2_normalize(t.unflatten(-1, (self.heads, self.key_dim))) for t in (q, k))
+        return q, k, v.unflatten(-1, (self.value_heads, self.value_dim)), tails
+
+    def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log decay ``-exp(A_log) softplus(z_alpha + dt_bias)`` and beta, both ``[B, T, HV]``."""
+        g = -self.A_log.exp() * F.softplus(self.a_proj(x) + self.dt_bias)
+        return g, self.beta_range * self.b_proj(x).sigmoid()
+
+    def _output(self, o: Tensor, x: Tensor) -> Tensor:
+        """Normalize by head, gate by SiLU and project: ``[B, T, HV, V]`` to ``[B, T, D]``."""
+        gate = F.silu(self.g_proj(x)).unflatten(-1, (self.value_heads, self.value_dim))
+        return self.mixer_output(self.o_proj((self.o_norm(o) * gate).flatten(2)))
+
+    def init_state(self, batch_size: int) -> State:
+        """Return a zero memory ``[B, HV, K, V]`` and empty convolution tails."""
+        tails = {"q_tail": self.q_conv.init_tail(batch_size), "k_tail": self.k_conv.init_tail(batch_size)}
+        if self.v_conv is not None:
+            tails["v_tail"] = self.v_conv.init_tail(batch_size)
+        return {**tails, "memory": self._empty(batch_size, self.value_heads, self.key_dim, self.value_dim)}
+
+    def state_bytes(self, context: int, element_size: int) -> int:
+        """A K x V matrix by value head and the convolutions' tails, whatever the context."""
+        tails = sum((conv.size - 1) * conv.weight.shape[0] for conv in self._convs())
+        return (self.value_heads * self.key_dim * self.value_dim + tails) * element_size
+
+    def parameter_count(self) -> int:
+        """q, k: D x HK each; v, g, o: D x HV V each; two gates: D x HV each; scalars, norm and convolutions."""
+        gates = 2 * self.value_heads
+        return self._matrix_weights() + gates + self.value_dim + sum(conv.parameter_count() for conv in self._convs())
+
+    def flops_per_token(self, context: int) -> int:
+        """A multiply-add a matrix weight; the recurrence recalls, writes and reads: ``3 * 2 K V`` a value head.
+
+        The chunked form does more arithmetic than the recurrence (by the chunk size), none of it counted: the count is
+        that of the definition, so that it does not depend on a kernel's choices. Gates and norms are not counted.
+        """
+        recurrence = 6 * self.value_heads * self.key_dim * self.value_dim
+        return 2 * self._matrix_weights() + recurrence + sum(conv.flops_per_token() for conv in self._convs())
+
+    def _matrix_weights(self) -> int:
+        keys, values = self.heads * self.key_dim, self.value_heads * self.value_dim
+        return self.width * (2 * keys + 3 * values + 2 * self.value_heads)
+
+    def _convs(self) -> list[ShortConvolution]:
+        return [conv for conv in (self.q_conv, self.k_conv, self.v_conv) if conv is not None]
+
+
+def _decay_init(options: Options) -> Init:
+    random = options.decay_init == "random"
+    return Init(sample=lambda shape, rng: spread(shape[0], options.decay_range, rng, random=random).clamp(1e-3).log())
+
+
+def _step_init(options: Options) -> Init:
+    random = options.decay_init == "random"
+    return Init(sample=lambda shape, rng: inverse_softplus(log_spread(shape[0], options.step_range, rng, random=random)))

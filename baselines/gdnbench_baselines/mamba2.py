@@ -1,0 +1,149 @@
+"""Mamba-2 (Dao, Gu: Transformers are SSMs, arXiv 2405.21060, figure 6)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from gdnbench_kernels.ssd import ssd, ssd_step
+from gdnbench.errors import GdnbenchError
+from gdnbench.models.config import ModelConfig
+from gdnbench.models.convolution import ShortConvolution
+from gdnbench.models.mixer import Mixer, Shared, State
+from gdnbench.models.norm import RMSNorm
+from gdnbench.models.projection import Projection
+from gdnbench.models.roles import Init, Role, constant, declare, normal
+from gdnbench.models.spread import inverse_softplus, log_spread, spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of Mamba-2. Dimensions and heads are those at the base width.
+
+    Attributes:
+        expand: inner width over model width.
+        head_dim: head dim; None: base width * expand / 4.
+        state_dim: size N of the state by channel, the same at every width.
+        groups: heads share B and C by group.
+        conv_size: width of the short convolutions on x, B and C.
+        decay_range: A is spread over this range.
+        step_range: softplus(dt_bias) is spread over this range, evenly in the logarithm.
+    """
+
+    expand: int = 2
+    head_dim: int | None = None
+    state_dim: int = 128
+    groups: int = 1
+    conv_size: int = 4
+    decay_range: tuple[float, float] = (1.0, 16.0)
+    step_range: tuple[float, float] = (1e-3, 0.1)
+
+
+class Mamba2(Mixer):
+    """State space duality between short convolutions and a gated norm; the native block has no MLP and twice the depth."""
+
+    Options = Options
+    operation = "ssd"
+    native_feedforward = "none"
+    native_depth = 2
+
+    A_log: Tensor
+    dt_bias: Tensor
+    D: Tensor
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__(config, layer)
+        options = self.options(config, "mamba2", Options)
+        base_inner = config.base_width * options.expand
+        base_dim = options.head_dim or max(1, base_inner // 4)
+        if base_inner % base_dim:
+            raise GdnbenchError(
+                f"model.options.mamba2: the inner width {base_inner} at the base width is no multiple of "
+                f"head_dim {base_dim}"
+            )
+        self.width, self.inner = config.width, config.width * options.expand
+        self.head_dim = config.head_dim("the head dim", base_dim)
+        self.heads = config.head_count("the number of heads", base_inner // base_dim)
+        self.groups, self.state_dim = options.groups, options.state_dim
+        if self.heads % self.groups:
+            raise GdnbenchError(f"model.options.mamba2: {self.heads} heads are no multiple of {self.groups} groups")
+        states, init = self.groups * self.state_dim, normal(config.init_std)
+        self.z_proj = Projection(self.width, self.inner, init=init)
+        self.x_proj = Projection(self.width, self.inner, init=init)
+        self.b_proj = Projection(self.width, states, init=init, row="state_proj")
+        self.c_proj = Projection(self.width, states, init=init, row="state_proj")
+        self.dt_proj = Projection(self.width, self.heads, init=init)
+        self.out_proj = Projection(self.inner, self.width, init=init)
+        self.x_conv = ShortConvolution(self.inner, options.conv_size, bias=True)
+        self.b_conv = ShortConvolution(states, options.conv_size, bias=True)
+        self.c_conv = ShortConvolution(states, options.conv_size, bias=True)
+        decays = Init(sample=lambda shape, rng: spread(shape[0], options.decay_range, rng).log())
+        steps = Init(sample=lambda shape, rng: inverse_softplus(log_spread(shape[0], options.step_range, rng)))
+        for name, start in (("A_log", decays), ("dt_bias", steps), ("D", constant(1.0))):
+            declare(self, name, (self.heads,), Role(row="gate_scalar", fan_out=self.heads, init=start))
+        self.norm = RMSNorm(self.inner, eps=config.norm_eps)
+
+    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+        """Map ``[B, T, D]``; with a state, continue it."""
+        c, b, u, new = self._inputs(x, state)
+        g, dt = self._gates(x)
+        memory = None if state is None else state["memory"]
+        o, carried = ssd(c, b, u, g, dt, initial_state=memory, output_final_state=state is not None, impl=self.impl)
+        y = self._output(o, u, x)
+        return y, None if carried is None else {**new, "memory": carried}
+
+    def step(self, x: Tensor, state: State, shared: Shared | None = None) -> tuple[Tensor, State]:
+        """Map one token ``[B, D]`` by the recurrence itself."""
+        x = x[:, None]
+        c, b, u, new = self._inputs(x, state)
+        g, dt = self._gates(x)
+        o, memory = ssd_step(*(t[:, 0] for t in (c, b, u, g, dt)), state["memory"])
+        return self._output(o[:, None], u, x)[:, 0], {**new, "memory": memory}
+
+    def _inputs(self, x: Tensor, state: State | None) -> tuple[Tensor, Tensor, Tensor, State]:
+        """Return C and B ``[B, T, G, N]``, the values ``[B, T, H, P]`` and the convolutions' new tails."""
+        u, x_tail = self.x_conv(self.x_proj(x), state and state["x_tail"])
+        b, b_tail = self.b_conv(self.b_proj(x), state and state["b_tail"])
+        c, c_tail = self.c_conv(self.c_proj(x), state and state["c_tail"])
+        b, c = (t.unflatten(-1, (self.groups, self.state_dim)) for t in (b, c))
+        tails = {"x_tail": x_tail, "b_tail": b_tail, "c_tail": c_tail}
+        return c, b, u.unflatten(-1, (self.heads, self.head_dim)), tails
+
+    def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log decay ``-exp(A_log) dt`` and the step size dt, both ``[B, T, H]``."""
+        dt = F.softplus(self.dt_proj(x) + self.dt_bias)
+        return -self.A_log.exp() * dt, dt
+
+    def _output(self, o: Tensor, u: Tensor, x: Tensor) -> Tensor:
+        """Add the skip ``D u``, gate by SiLU, normalize over the inner width and project."""
+        y = (o + self.D[:, None] * u).flatten(2)
+        return self.out_proj(self.norm(y * F.silu(self.z_proj(x))))
+
+    def init_state(self, batch_size: int) -> State:
+        """Return a zero memory ``[B, H, N, P]`` and empty convolution tails."""
+        convs = {"x_tail": self.x_conv, "b_tail": self.b_conv, "c_tail": self.c_conv}
+        tails = {name: conv.init_tail(batch_size) for name, conv in convs.items()}
+        return {**tails, "memory": self._empty(batch_size, self.heads, self.state_dim, self.head_dim)}
+
+    def state_bytes(self, context: int, element_size: int) -> int:
+        """N numbers by inner channel and the convolutions' tails, whatever the context."""
+        tails = (self.x_conv.size - 1) * self._convolved()
+        return (self.inner * self.state_dim + tails) * element_size
+
+    def parameter_count(self) -> int:
+        """z, x, out: D x inner each; B, C: D x GN each; dt: D x H; biased convolutions; three scalars a head; norm."""
+        return self._matrix_weights() + (self.x_conv.size + 1) * self._convolved() + 3 * self.heads + self.inner
+
+    def flops_per_token(self, context: int) -> int:
+        """A multiply-add a matrix weight; the recurrence writes and reads ``2 * 2 N`` by inner channel.
+
+        As for every mixer, the recurrence is counted by its definition, not by a chunked form's extra arithmetic.
+        """
+        convs = 2 * self.x_conv.size * self._convolved()
+        return 2 * self._matrix_weights() + convs + 4 * self.inner * self.state_dim
+
+    def _matrix_weights(self) -> int:
+        return self.width * (3 * self.inner + 2 * self.groups * self.state_dim + self.heads)
+
+    def _convolved(self) -> int:
+        return self.inner + 2 * self.groups * self.state_dim

@@ -1,0 +1,143 @@
+"""Causal softmax attention with rotary positions and grouped heads (Vaswani 2017; Su 2021; Ainslie 2023)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gdnbench_kernels.attention import attention
+from gdnbench.errors import GdnbenchError
+from gdnbench.models.config import ModelConfig
+from gdnbench.models.convolution import ShortConvolution
+from gdnbench.models.mixer import Mixer, Shared, State
+from gdnbench.models.norm import RMSNorm
+from gdnbench.models.projection import Projection
+from gdnbench.models.roles import Multiplier, normal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of attention. Dimensions and heads are those at the base width.
+
+    Attributes:
+        heads: query heads.
+        kv_heads: key and value heads, a divisor of ``heads``; None: as many.
+        head_dim: even; None: base width / heads.
+        rope_theta: base of the rotary wavelengths.
+        qk_norm: whether queries and keys are RMS-normalized by head (native block).
+        conv_size: width of a short convolution on q, k and v; 0: none (native block: 4, as in GDN).
+        output_gate: whether the output is normalized by head and gated by SiLU (native block, as in GDN).
+    """
+
+    heads: int = 4
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    rope_theta: float = 1e4
+    qk_norm: bool = False
+    conv_size: int = 0
+    output_gate: bool = False
+
+
+class Attention(Mixer):
+    """Softmax attention; its state is the cache of keys and values."""
+
+    Options = Options
+    operation = "attention"
+    native_options = {"qk_norm": True, "conv_size": 4, "output_gate": True}
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__(config, layer)
+        options = self.options(config, "transformer", Options)
+        kv_heads = options.kv_heads or options.heads
+        if options.heads % kv_heads:
+            raise GdnbenchError(f"model.options.transformer: {options.heads} heads are no multiple of {kv_heads} kv_heads")
+        self.width, self.theta = config.width, options.rope_theta
+        self.heads = config.head_count("the number of heads", options.heads)
+        self.kv_heads = config.head_count("the number of key-value heads", kv_heads)
+        base_dim = options.head_dim or config.base_width // options.heads
+        self.head_dim = config.head_dim("the head dim", base_dim)
+        if self.head_dim % 2:
+            raise GdnbenchError(f"width {config.width}: rotary positions need an even head dim, got {self.head_dim}")
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        init = normal(config.init_std)
+        self.q_proj = Projection(self.width, queries, init=init)
+        self.k_proj = Projection(self.width, keys, init=init)
+        self.v_proj = Projection(self.width, keys, init=init)
+        self.o_proj = Projection(queries, self.width, init=init)
+        self.scale = Multiplier("attention_scale", fan_in=self.head_dim, base=lambda dim: dim**-0.5)
+        self.mixer_output = Multiplier("mixer_output", fan_in=queries)
+        self.convs = torch.nn.ModuleList(
+            ShortConvolution(channels, options.conv_size) for channels in (queries, keys, keys) if options.conv_size
+        )
+        self.q_norm = RMSNorm(self.head_dim, eps=config.norm_eps, row="head_norm") if options.qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, eps=config.norm_eps, row="head_norm") if options.qk_norm else None
+        self.g_proj = Projection(self.width, queries, init=init) if options.output_gate else None
+        self.o_norm = RMSNorm(self.head_dim, eps=config.norm_eps, row="head_norm") if options.output_gate else None
+
+    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+        """Map ``[B, T, D]``; with a state, attend to its keys and values too."""
+        projected = [self.q_proj(x), self.k_proj(x), self.v_proj(x)]
+        new: State = {}
+        for index, conv in enumerate(self.convs):
+            projected[index], new[f"tail_{index}"] = conv(projected[index], state and state[f"tail_{index}"])
+        q, k, v = (p.unflatten(-1, (-1, self.head_dim)) for p in projected)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        past = 0 if state is None else int(state["length"])
+        q, k = self._rotate(q, past), self._rotate(k, past)
+        if state is not None:
+            new |= _append(state, k, v)
+            k, v = new["k"][:, : past + x.shape[1]], new["v"][:, : past + x.shape[1]]
+        o = attention(q, k, v, scale=self.scale.value, impl=self.impl)
+        if self.o_norm is not None and self.g_proj is not None:
+            o = self.o_norm(o) * F.silu(self.g_proj(x)).unflatten(-1, (-1, self.head_dim))
+        return self.mixer_output(self.o_proj(o.flatten(2))), None if state is None else new
+
+    def _rotate(self, x: Tensor, past: int) -> Tensor:
+        """Turn ``x [B, T, H, head_dim]`` by its positions, which start at ``past``."""
+        half = self.head_dim // 2
+        wavelengths = self.theta ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
+        positions = torch.arange(past, past + x.shape[1], device=x.device, dtype=torch.float64)
+        angles = (positions[:, None] * wavelengths)[:, None]
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        a, b = x.chunk(2, -1)
+        return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+    def init_state(self, batch_size: int) -> State:
+        """Return an empty cache; it grows by doubling, so that a token costs no copy of all before it."""
+        empty = self._empty(batch_size, 0, self.kv_heads, self.head_dim)
+        tails = {f"tail_{index}": conv.init_tail(batch_size) for index, conv in enumerate(self.convs)}  # type: ignore[operator]
+        return {"k": empty, "v": empty, "length": torch.zeros((), dtype=torch.int64), **tails}
+
+    def state_bytes(self, context: int, element_size: int) -> int:
+        """A key and a value by token and head, and the convolutions' tails; not what the cache reserves ahead."""
+        tails = sum((conv.size - 1) * conv.weight.shape[0] for conv in self.convs)  # type: ignore[operator,union-attr,index,misc]
+        return (2 * context * self.kv_heads * self.head_dim + tails) * element_size
+
+    def parameter_count(self) -> int:
+        """q and o (and the gate): D x H head_dim each; k and v: D x HKV head_dim each; norms and convolutions."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        matrices = self.width * ((3 if self.g_proj is not None else 2) * queries + 2 * keys)
+        norms = sum(self.head_dim for norm in (self.q_norm, self.k_norm, self.o_norm) if norm is not None)
+        return matrices + norms + sum(conv.parameter_count() for conv in self.convs)  # type: ignore[operator,misc]
+
+    def flops_per_token(self, context: int) -> int:
+        """A multiply-add a matrix weight; scores and values: ``2 * 2 H head_dim`` a visible key, ``(T + 1) / 2`` of them."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        matrices = 2 * self.width * ((3 if self.g_proj is not None else 2) * queries + 2 * keys)
+        convs = sum(conv.flops_per_token() for conv in self.convs)  # type: ignore[operator,misc]
+        return matrices + convs + 2 * queries * (context + 1)
+
+
+def _append(state: State, k: Tensor, v: Tensor) -> State:
+    """Write ``k, v [B, T, H, D]`` behind the cached ones; the buffers double when they are full."""
+    length, total = int(state["length"]), int(state["length"]) + k.shape[1]
+    buffers = {"k": state["k"], "v": state["v"]}
+    for name, new in (("k", k), ("v", v)):
+        if total > buffers[name].shape[1]:
+            grown = new.new_zeros(new.shape[0], max(total, 2 * length), *new.shape[2:])
+            grown[:, :length] = buffers[name][:, :length]
+            buffers[name] = grown
+        buffers[name][:, length:total] = new
+    return {**buffers, "length": torch.tensor(total)}

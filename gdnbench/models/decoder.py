@@ -1,0 +1,172 @@
+"""The decoder: embedding, blocks of (norm, mixer, norm, feedforward), norm, head; the same for every mixer."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gdnbench.errors import GdnbenchError
+from gdnbench.models import registry
+from gdnbench.models.config import ModelConfig
+from gdnbench.models.feedforward import build_feedforward
+from gdnbench.models.mixer import Mixer, Shared, State
+from gdnbench.models.norm import RMSNorm
+from gdnbench.models.parametrization import Parametrization, Rule, apply
+from gdnbench.models.pattern import layer_mixers
+from gdnbench.models.projection import Projection
+from gdnbench.models.roles import Multiplier, Role, declare, normal
+
+
+class Embedding(nn.Module):
+    """A table of token vectors ``[vocabulary, D]``."""
+
+    weight: nn.Parameter
+
+    def __init__(self, vocab_size: int, width: int, *, std: float):
+        super().__init__()
+        role = Role(row="embedding", fan_out=width, init=normal(std))
+        declare(self, "weight", (vocab_size, width), role)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Look up ``[B, T]`` tokens as ``[B, T, D]``."""
+        return F.embedding(tokens, self.weight)
+
+
+class Block(nn.Module):
+    """``x + mixer(norm(x))``, then ``x + feedforward(norm(x))`` unless the block has none."""
+
+    def __init__(self, config: ModelConfig, arch: str, layer: int):
+        super().__init__()
+        mixer = registry.find(arch)
+        kind = mixer.native_feedforward if config.block == "native" else "swiglu"
+        self.arch = arch
+        self.mixer_norm = RMSNorm(config.width, eps=config.norm_eps)
+        self.mixer: Mixer = mixer(config, layer)
+        self.feedforward = build_feedforward(kind, config, layer)
+        self.feedforward_norm = RMSNorm(config.width, eps=config.norm_eps) if self.feedforward else None
+
+    def forward(
+        self, x: Tensor, state: dict[str, State] | None, shared: Shared, *, step: bool = False
+    ) -> tuple[Tensor, dict[str, State] | None]:
+        """Map ``[B, T, D]`` (or ``[B, D]`` for a step); with a state, return the state after it."""
+        new: dict[str, State] = {}
+        parts = [("mixer", self.mixer_norm, self.mixer)]
+        if self.feedforward is not None:
+            parts.append(("feedforward", self.feedforward_norm, self.feedforward))  # type: ignore[arg-type]
+        for name, norm, layer in parts:
+            run = layer.step if step else layer
+            y, carried = run(norm(x), None if state is None else state[name], shared)
+            x = x + y
+            if carried is not None:
+                new[name] = carried
+        return x, None if state is None else new
+
+
+class Decoder(nn.Module):
+    """A language model over one kind of mixer, or a pattern of several.
+
+    Build it with `build_decoder`, which also initializes it; ``rules`` then holds what each parameter got.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.rules: tuple[Rule, ...] = ()
+        self.embedding = Embedding(config.vocab_size, config.width, std=config.embedding_std)
+        self.blocks = nn.ModuleList(
+            Block(config, arch, layer) for layer, arch in enumerate(layer_mixers(config))
+        )
+        self.norm = RMSNorm(config.width, eps=config.norm_eps)
+        if config.tied:
+            self.logit_scale = Multiplier("readout", fan_in=config.width)
+        else:
+            self.head = Projection(config.width, config.vocab_size, row="readout", init=normal(config.init_std))
+
+    def forward(self, tokens: Tensor, state: list[Any] | None = None) -> tuple[Tensor, list[Any] | None]:
+        """Return logits ``[B, T, vocabulary]`` of ``tokens [B, T]``; with a state, continue it and return the new one."""
+        return self._run(self.embedding(tokens), state, step=False)
+
+    def step(self, tokens: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
+        """Return logits ``[B, vocabulary]`` of one token each ``[B]``, and the state after it; ``state`` is consumed."""
+        logits, new_state = self._run(self.embedding(tokens), state, step=True)
+        assert new_state is not None
+        return logits, new_state
+
+    def _run(self, x: Tensor, state: list[Any] | None, *, step: bool) -> tuple[Tensor, list[Any] | None]:
+        shared: Shared = {}
+        states = []
+        for index, block in enumerate(self.blocks):
+            x, carried = block(x, None if state is None else state[index], shared, step=step)
+            states.append(carried)
+        x = self.norm(x)
+        if self.config.tied:
+            logits = self.logit_scale(F.linear(x, self.embedding.weight))
+        else:
+            logits = self.head(x)
+        return logits, None if state is None else states
+
+    def init_state(self, batch_size: int) -> list[Any]:
+        """Return the state before the first token, one entry a block."""
+        return [
+            {name: layer.init_state(batch_size) for name, layer in _layers(block).items()} for block in self.blocks
+        ]
+
+    def state_bytes(self, context: int, element_size: int = 4) -> int:
+        """Return the bytes of one sequence's state after ``context`` tokens."""
+        layers = (layer for block in self.blocks for layer in _layers(block).values())
+        return sum(layer.state_bytes(context, element_size) for layer in layers)
+
+    def parameter_count(self, *, embedding: bool) -> int:
+        """Return the number of parameters by formula, with or without the embedding and an untied head."""
+        config = self.config
+        tables = config.vocab_size * config.width * (1 if config.tied else 2)
+        layers = [layer.parameter_count() for block in self.blocks for layer in _layers(block).values()]
+        norms = config.width * (1 + sum(len(_layers(block)) for block in self.blocks))
+        return sum(layers) + norms + (tables if embedding else 0)
+
+    def flops_per_token(self, context: int, *, training: bool = False) -> int:
+        """Return the FLOPs of a token, averaged over a sequence of ``context`` tokens; a multiply-add is 2.
+
+        The sum of the layers' formulas and of the head's ``2 D vocabulary``; the embedding is a look-up, and norms
+        and residual sums are not counted. Training takes three times the forward pass.
+        """
+        layers = (layer for block in self.blocks for layer in _layers(block).values())
+        forward = sum(layer.flops_per_token(context) for layer in layers)
+        forward += 2 * self.config.width * self.config.vocab_size
+        return 3 * forward if training else forward
+
+    def backends(self) -> dict[str, str]:
+        """Return the backend of every operation that the mixers use."""
+        mixers = [block.mixer for block in self.blocks]  # type: ignore[union-attr]
+        return {str(mixer.operation): str(mixer.impl) for mixer in mixers if mixer.operation}  # type: ignore[union-attr]
+
+
+def build_decoder(config: ModelConfig, parametrization: Parametrization, *, seed: int) -> Decoder:
+    """Return an initialized decoder on the CPU in float32.
+
+    Raises:
+        GdnbenchError: a name that does not exist, a width that the heads do not divide, a parameter without a role.
+    """
+    model = Decoder(config)
+    with torch.device("meta"):
+        base = Decoder(config.at_base())
+    role_rows = {role: entry for block in model.blocks for role, entry in block.mixer.role_rows.items()}  # type: ignore[union-attr]
+    model.rules = apply(model, base, parametrization, seed=seed, role_rows=role_rows)
+    stated, actual = model.parameter_count(embedding=True), sum(p.numel() for p in model.parameters())
+    if stated != actual:
+        raise GdnbenchError(f"{config.arch}: states {stated} parameters, but has {actual}")
+    return model
+
+
+def on_meta(config: ModelConfig) -> Decoder:
+    """Return the decoder without memory for its weights, to count what it would have."""
+    with torch.device("meta"):
+        return Decoder(config)
+
+
+def _layers(block: Any) -> dict[str, Any]:
+    layers = {"mixer": block.mixer}
+    if block.feedforward is not None:
+        layers["feedforward"] = block.feedforward
+    return layers

@@ -1,0 +1,92 @@
+"""What follows a mixer in a block: the SwiGLU MLP of the controlled block, RWKV's channel mix, or nothing."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from gdnbench.errors import unknown
+from gdnbench.models.config import ModelConfig
+from gdnbench.models.mixer import Shared, State, StatefulLayer
+from gdnbench.models.projection import Projection
+from gdnbench.models.roles import Role, constant, curve, declare, normal
+from gdnbench.models.token_shift import mix_curve, shift
+
+
+class SwiGLU(StatefulLayer):
+    """``down(silu(gate x) * up x)`` (Shazeer 2020); it has no state."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.width, self.hidden = config.width, config.mlp_width_of(layer)
+        init = normal(config.init_std)
+        self.gate_proj = Projection(self.width, self.hidden, init=init)
+        self.up_proj = Projection(self.width, self.hidden, init=init)
+        self.down_proj = Projection(self.hidden, self.width, init=init)
+
+    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+        """Map ``[B, T, D]`` position by position."""
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)), state
+
+    def init_state(self, batch_size: int) -> State:
+        """Return an empty state."""
+        return {}
+
+    def state_bytes(self, context: int, element_size: int) -> int:
+        """Nothing is carried."""
+        return 0
+
+    def parameter_count(self) -> int:
+        """Three matrices of D x hidden."""
+        return 3 * self.width * self.hidden
+
+    def flops_per_token(self, context: int) -> int:
+        """A multiply-add a weight; the element-wise product and SiLU are not counted."""
+        return 2 * self.parameter_count()
+
+
+class ChannelMix(StatefulLayer):
+    """RWKV's ``value(relu(key(x + (x_prev - x) * x_k))^2)`` with a token shift (RWKV-7, section 4.3)."""
+
+    x_k: Tensor
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        # RWKV-7's own ratio is 4; two matrices instead of three.
+        self.width, self.hidden = config.width, config.mlp_width_of(layer, ratio=4.0)
+        depth_fraction = 1 - layer / config.depth
+        mixing = curve(lambda: mix_curve(config.width, depth_fraction**4))
+        declare(self, "x_k", (config.width,), Role(row="vector", fan_out=config.width, init=mixing))
+        self.key = Projection(self.width, self.hidden, init=normal(config.base_width**-0.5))
+        self.value = Projection(self.hidden, self.width, init=constant(0.0))
+
+    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+        """Map ``[B, T, D]``, each position also seeing the one before it."""
+        previous = shift(x, None if state is None else state["last"])
+        y = self.value(F.relu(self.key(x + (previous - x) * self.x_k)).square())
+        return y, None if state is None else {"last": x[:, -1]}
+
+    def init_state(self, batch_size: int) -> State:
+        """Return a zero previous input ``[B, D]``."""
+        return {"last": self.x_k.new_zeros(batch_size, self.width)}
+
+    def state_bytes(self, context: int, element_size: int) -> int:
+        """One input is carried."""
+        return self.width * element_size
+
+    def parameter_count(self) -> int:
+        """Two matrices of D x hidden and the mixing vector."""
+        return 2 * self.width * self.hidden + self.width
+
+    def flops_per_token(self, context: int) -> int:
+        """A multiply-add a matrix weight; element-wise work is not counted."""
+        return 4 * self.width * self.hidden
+
+
+FEEDFORWARDS: dict[str, type[StatefulLayer] | None] = {"swiglu": SwiGLU, "channel_mix": ChannelMix, "none": None}
+
+
+def build_feedforward(kind: str, config: ModelConfig, layer: int) -> StatefulLayer | None:
+    """Return the layer called ``kind``, or None for ``none``."""
+    if kind not in FEEDFORWARDS:
+        raise unknown("feedforward", kind, FEEDFORWARDS)
+    build = FEEDFORWARDS[kind]
+    return None if build is None else build(config, layer)  # type: ignore[call-arg,arg-type]

@@ -1,0 +1,95 @@
+"""The interface of a sequence mixer: one small file an architecture, one class that implements this.
+
+A mixer sees the whole sequence for training, and one token with a state for generation; both must agree.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gdnbench.configuration import from_mapping
+from gdnbench.models.config import ModelConfig
+
+State = dict[str, Tensor]
+"""What a mixer carries from token to token. A state is consumed by the call that continues it: clone it to branch."""
+
+Shared = dict[str, Tensor]
+"""What earlier layers hand to later ones within one forward pass (RWKV-7's first values); most mixers ignore it."""
+
+O = TypeVar("O")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """A mixer without options of its own."""
+
+
+class StatefulLayer(nn.Module, ABC):
+    """A layer ``[B, T, D] -> [B, T, D]`` that can also be run token by token with a state."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+        """Map ``x [B, T, D]``. With a state, continue from it and return the new one; without, return None."""
+
+    @abstractmethod
+    def init_state(self, batch_size: int) -> State:
+        """Return the state before the first token, on the device and in the type of the parameters."""
+
+    @abstractmethod
+    def state_bytes(self, context: int, element_size: int) -> int:
+        """Return the bytes of one sequence's state after ``context`` tokens, with elements of ``element_size`` bytes."""
+
+    @abstractmethod
+    def parameter_count(self) -> int:
+        """Return the number of parameters, by formula."""
+
+    @abstractmethod
+    def flops_per_token(self, context: int) -> int:
+        """Return the forward FLOPs of a token, averaged over a sequence of ``context`` tokens; a multiply-add is 2."""
+
+    def step(self, x: Tensor, state: State, shared: Shared | None = None) -> tuple[Tensor, State]:
+        """Map one token ``x [B, D]`` from ``state``; by default a sequence of length 1."""
+        y, new_state = self.forward(x[:, None], state, shared)
+        assert new_state is not None
+        return y[:, 0], new_state
+
+
+class Mixer(StatefulLayer):
+    """A sequence mixer. Its constructor takes ``(config, layer)`` and declares every parameter with a role.
+
+    Class attributes:
+        Options: frozen dataclass of the fields that ``ModelConfig.options[arch]`` may set.
+        operation: the operation of `gdnbench_kernels` whose backend it uses, or None.
+        native_options: options that the native block sets.
+        native_feedforward: ``swiglu``, ``channel_mix`` or ``none``: what follows the mixer in the native block.
+        native_depth: how many native blocks stand for one controlled block.
+        role_rows: rows of its own for the parametrization tables (see ``parametrization/tables.yaml``).
+    """
+
+    Options: ClassVar[type] = NoOptions
+    operation: ClassVar[str | None] = None
+    native_options: ClassVar[Mapping[str, Any]] = {}
+    native_feedforward: ClassVar[str] = "swiglu"
+    native_depth: ClassVar[int] = 1
+    role_rows: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.layer = layer
+        self.impl = config.backend
+
+    @classmethod
+    def options(cls, config: ModelConfig, arch: str, expected: type[O]) -> O:
+        """Return this mixer's options: the class's defaults, the native block's, then the configuration's."""
+        native = cls.native_options if config.block == "native" else {}
+        values = {**native, **config.options.get(arch, {})}
+        return from_mapping(expected, values, f"model.options.{arch}")
+
+    def _empty(self, batch_size: int, *shape: int) -> Tensor:
+        """Return zeros ``[batch_size, *shape]`` on the device and in the type of the parameters."""
+        reference = next(self.parameters())
+        return torch.zeros(batch_size, *shape, device=reference.device, dtype=reference.dtype)

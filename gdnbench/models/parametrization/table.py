@@ -1,0 +1,132 @@
+"""Reading a parametrization: a table's rows, with its switches applied."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from gdnbench.errors import unknown
+from gdnbench.models.parametrization.monomial import ONE, Monomial
+
+COLUMNS = ("init", "forward", "adamw", "sgd", "decay", "epsilon")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parametrization:
+    """The choice of a table and of switches on top of it (their names and choices: ``tables.yaml``)."""
+
+    table: str = "sp"
+    switches: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one role gets, as monomials in the multiplicities; see the head of ``tables.yaml``."""
+
+    init: Monomial = ONE
+    forward: Monomial = ONE
+    adamw: Monomial = ONE
+    sgd: Monomial = ONE
+    decay: Monomial = ONE
+    epsilon: Monomial = ONE
+    decays: bool = False
+    as_forward_factor: bool = False
+
+    def patched(self, cells: Mapping[str, Any]) -> "Row":
+        """Return this row with the given cells replaced."""
+        known = {**{name: Monomial.parse for name in COLUMNS}, "decays": bool, "as_forward_factor": bool}
+        for name in cells:
+            if name not in known:
+                raise unknown("table column", name, known)
+        return dataclasses.replace(self, **{name: known[name](cell) for name, cell in cells.items()})
+
+    def resolved(self) -> "Row":
+        """Move the init factor into the forward pass where the row asks for it, leaving training the same.
+
+        With ``W = c w``: ``w`` starts 1/c as large, AdamW (which does not see the scale of a gradient) needs the rate
+        1/c, SGD (whose gradient gains c) the rate 1/c^2; epsilon follows the gradient, and the decay coefficient keeps
+        rate times decay as it was.
+        """
+        if not self.as_forward_factor:
+            return self
+        c = self.init
+        return dataclasses.replace(
+            self,
+            init=ONE,
+            forward=self.forward * c,
+            adamw=self.adamw * c**-1,
+            sgd=self.sgd * c**-2,
+            epsilon=self.epsilon * c,
+            decay=self.decay * c,
+            as_forward_factor=False,
+        )
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the content of ``tables.yaml``."""
+    loaded: dict[str, Any] = yaml.safe_load(files(__package__).joinpath("tables.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def table_names() -> list[str]:
+    """Return the names of all tables, in the order of the file."""
+    return list(document()["tables"])
+
+
+def label(table: str) -> str:
+    """Return the short name that reports show for a table."""
+    return str(_table(table)["label"])
+
+
+def rows(choice: Parametrization, role_rows: Mapping[str, Any] | None = None) -> dict[str, Row]:
+    """Return the rows of a parametrization by role.
+
+    Args:
+        choice: table and switches.
+        role_rows: rows that a mixer brings along: role -> {decays, about, tables: {table: cells}}.
+
+    Raises:
+        GdnbenchError: an unknown table, switch, choice or column, with the nearest names.
+    """
+    extra = role_rows or {}
+    lineage = _lineage(choice.table)
+    table = {role: Row(decays=entry["decays"]) for role, entry in {**document()["roles"], **extra}.items()}
+    chosen: dict[str, str] = {}
+    for name in lineage:
+        own = {role: entry.get("tables", {}).get(name, {}) for role, entry in extra.items()}
+        for role, cells in [*_table(name).get("rows", {}).items(), *own.items()]:
+            table[role] = table[role].patched(cells)
+        chosen.update(_table(name).get("switches", {}))
+    for switch, value in {**chosen, **choice.switches}.items():
+        for role, cells in _patch(switch, value).items():
+            for target in table if role == "all" else [role]:
+                table[target] = table[target].patched(cells)
+    return {role: row.resolved() for role, row in table.items()}
+
+
+def _table(name: str) -> dict[str, Any]:
+    tables = document()["tables"]
+    if name not in tables:
+        raise unknown("parametrization", name, tables)
+    return dict(tables[name])
+
+
+def _lineage(name: str) -> list[str]:
+    """Return the tables that ``name`` extends, oldest first, and itself."""
+    parent = _table(name).get("extends")
+    return [*(_lineage(parent) if parent else []), name]
+
+
+def _patch(switch: str, choice: object) -> dict[str, Any]:
+    switches = document()["switches"]
+    if switch not in switches:
+        raise unknown("parametrization switch", switch, switches)
+    choices = switches[switch]["choices"]
+    if str(choice) not in choices:
+        raise unknown(f"choice of {switch}", choice, choices)
+    return dict(choices[str(choice)])

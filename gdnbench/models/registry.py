@@ -1,0 +1,81 @@
+"""Mixers by name: found in `gdnbench_baselines`, in installed packages' entry points, or in a file given by path."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from gdnbench.errors import GdnbenchError, unknown
+from gdnbench.models.mixer import Mixer
+
+ENTRY_POINTS = "gdnbench.mixers"
+_added: dict[str, type[Mixer]] = {}
+
+
+@cache
+def _installed() -> dict[str, type[Mixer]]:
+    """Return the mixers of every module of `gdnbench_baselines` and of every entry point, by name."""
+    baselines = importlib.import_module("gdnbench_baselines")
+    # Walked rather than read from entry points, which do not exist in a clone that was never installed.
+    found = {
+        module.name: mixer_of(importlib.import_module(f"gdnbench_baselines.{module.name}"))
+        for module in pkgutil.iter_modules(baselines.__path__)
+    }
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        loaded = point.load()
+        found[point.name] = mixer_of(loaded) if isinstance(loaded, ModuleType) else loaded
+    return found
+
+
+def names() -> list[str]:
+    """Return all known mixer names."""
+    return sorted({**_installed(), **_added})
+
+
+def find(name: str) -> type[Mixer]:
+    """Return the mixer class called ``name``; raise with the nearest names where there is none."""
+    known = {**_installed(), **_added}
+    if name not in known:
+        raise unknown("architecture", name, [*known, "hybrid"])
+    return known[name]
+
+
+def add_file(path: Path) -> str:
+    """Import a mixer from a file outside the repository and return the name (the file's stem) it goes by."""
+    if not path.is_file():
+        raise GdnbenchError(f"{path}: no such file; a mixer is a Python file with one Mixer class")
+    name = path.stem
+    if name in names() and source_file(name) != path.resolve():
+        raise GdnbenchError(f"{path}: a mixer called {name!r} exists already; rename the file")
+    spec = importlib.util.spec_from_file_location(f"gdnbench_variant_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise GdnbenchError(f"{path}: does not import: {type(error).__name__}: {error}") from error
+    _added[name] = mixer_of(module)
+    return name
+
+
+def mixer_of(module: ModuleType) -> type[Mixer]:
+    """Return the one Mixer class that ``module`` defines."""
+    own = [
+        item
+        for item in vars(module).values()
+        if inspect.isclass(item) and issubclass(item, Mixer) and item.__module__ == module.__name__
+    ]
+    if len(own) != 1:
+        raise GdnbenchError(f"{module.__name__}: expected one Mixer class in the file, found {len(own)}")
+    return own[0]
+
+
+def source_file(name: str) -> Path:
+    """Return the file that defines the mixer ``name``; it is part of what determines a run's numbers."""
+    return Path(inspect.getfile(find(name))).resolve()

@@ -1,0 +1,1 @@
+"""From a preset to a list of frozen run specifications: budgets matched, nothing run, no GPU touched."""

@@ -1,0 +1,137 @@
+"""A run specification: everything that determines one run's numbers, frozen, with an id made from it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gdnbench.configuration import digest
+from gdnbench.models.config import ModelConfig
+from gdnbench.models.parametrization import Parametrization
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A corpus and a tokenizer by name (`gdnbench.data`)."""
+
+    corpus: str = "stdlib"
+    tokenizer: str = "bytes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """AdamW, or SGD with Nesterov momentum; ``lr`` is the base rate that a table's factors multiply."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    momentum: float = 0.98
+    weight_decay: float = 0.1
+    clip: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Linear warm-up, then cosine to ``final_fraction``; constant; or wsd: constant with a linear end.
+
+    ``minimum_lr`` is an absolute floor of the base rate (the paper's 5e-5), before a table's factors.
+    """
+
+    kind: Literal["cosine", "constant", "wsd"] = "cosine"
+    warmup_steps: int = 10
+    final_fraction: float = 0.1
+    decay_fraction: float = 0.2
+    minimum_lr: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How long and in what batches; ``seconds`` replaces ``steps`` where wall-clock is what is matched."""
+
+    steps: int = 100
+    seconds: float | None = None
+    batch_size: int = 16
+    seq_len: int = 64
+    log_every: int = 10
+    checkpoint_every: int = 50
+    max_loss: float = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Loss on fixed, evenly spaced windows of a split after training."""
+
+    sequences: int = 96
+    splits: tuple[str, ...] = ("valid",)
+    carry_state: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coordinates:
+    """A coordinate check: activation sizes at the start and update sizes after each number of steps."""
+
+    after_steps: tuple[int, ...] = (1, 4)
+    batch_size: int = 8
+    seq_len: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decode:
+    """Generation: ``tokens`` steps timed after a prompt of ``context`` tokens."""
+
+    context: int = 256
+    batch_size: int = 1
+    tokens: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One run. Exactly one of ``training``, ``coordinates`` and ``decode`` is set, and gives its kind.
+
+    Attributes:
+        experiment: the preset's experiment that it belongs to.
+        arm: the experiment's arm, as tables and figures name it.
+        model: the decoder.
+        parametrization: table and switches.
+        data: corpus and tokenizer.
+        optimizer: optimizer and base learning rate.
+        schedule: course of the learning rate.
+        training: set for a training run.
+        evaluation: what is measured after training.
+        coordinates: set for a coordinate check.
+        decode: set for a measurement of generation.
+        seed: seeds the start and the order of batches; equal seeds see equal batches in all arms.
+        device: ``cpu`` or ``cuda``.
+        dtype: type of weights and arithmetic (``bfloat16``: autocast over float32 weights).
+        threads: threads of one run, part of its identity because sums depend on them.
+    """
+
+    experiment: str
+    arm: str
+    model: ModelConfig
+    parametrization: Parametrization = field(default_factory=Parametrization)
+    data: Data = field(default_factory=Data)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    training: Training | None = None
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    coordinates: Coordinates | None = None
+    decode: Decode | None = None
+    seed: int = 0
+    device: str = "cpu"
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    threads: int = 1
+
+    @property
+    def kind(self) -> str:
+        """``train``, ``coord_check`` or ``decode``."""
+        if self.training is not None:
+            return "train"
+        return "coord_check" if self.coordinates is not None else "decode"
+
+    @property
+    def run_id(self) -> str:
+        """A readable name that ends in 10 digits of the hash of the full configuration."""
+        parts = [self.experiment, self.model.arch, self.parametrization.table, f"w{self.model.width}"]
+        if self.decode is not None:
+            parts.append(f"c{self.decode.context}")
+        return "-".join([*parts, f"s{self.seed}", digest(self)[:10]])

@@ -1,0 +1,103 @@
+"""A result record: what was run, on what, and every number with its unit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One finished run, as stored in its ``run.json``.
+
+    Attributes:
+        run_id: name of the run, from the hash of its specification.
+        set: name of the set it is stored in.
+        kind: ``train``, ``coord_check``, ``decode``; later measurements add theirs.
+        outcome: ``finished`` or ``diverged``, which is a result too.
+        detail: one line on the outcome; empty for a run without incident.
+        spec: the full configuration (`gdnbench.plan.spec.RunSpec` as plain data).
+        metrics: name -> {value, unit}.
+        rows_sha256: hash of the run's ``metrics.jsonl``.
+        source_digest: hash of the source files that determine its numbers.
+        data: corpus and tokenizer with their hashes.
+        environment: device, driver, versions, commit, backends, concurrency.
+        started: UTC, ISO 8601.
+        duration_s: seconds of work, over all of its parts if it was interrupted.
+        notes: what a reader must know: accepted digests, fallbacks, interruptions.
+        schema: version of this layout.
+    """
+
+    run_id: str
+    set: str
+    kind: str
+    outcome: Literal["finished", "diverged"]
+    detail: str = ""
+    spec: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Any]]
+    rows_sha256: str
+    source_digest: str
+    data: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    started: str
+    duration_s: float
+    notes: tuple[str, ...] = field(default=())
+    schema: int = SCHEMA_VERSION
+
+    def metric(self, name: str) -> float | None:
+        """Return a metric's value, or None where the run has none of that name."""
+        entry = self.metrics.get(name)
+        return None if entry is None else entry["value"]
+
+    def flat(self) -> dict[str, Any]:
+        """Return the record as one flat object: names of the export, without units."""
+        spec, model = self.spec, self.spec["model"]
+        values = {name: entry["value"] for name, entry in self.metrics.items()}
+        return {
+            "run_id": self.run_id,
+            "set": self.set,
+            "kind": self.kind,
+            "outcome": self.outcome,
+            "experiment": spec["experiment"],
+            "arm": spec["arm"],
+            "arch": model["arch"],
+            "block": model["block"],
+            "parametrization": spec["parametrization"]["table"],
+            "switches": ",".join(f"{k}={v}" for k, v in sorted(spec["parametrization"]["switches"].items())),
+            "geometry": model["geometry"],
+            "width": model["width"],
+            "base_width": model["base_width"],
+            "depth": model["depth"],
+            "optimizer": spec["optimizer"]["name"],
+            "lr": spec["optimizer"]["lr"],
+            "seed": spec["seed"],
+            "corpus": spec["data"]["corpus"],
+            "corpus_hash": self.data.get("corpus_hash"),
+            "tokenizer": spec["data"]["tokenizer"],
+            "tokenizer_hash": self.data.get("tokenizer_hash"),
+            "dtype": spec["dtype"],
+            "threads": spec["threads"],
+            **_workload(spec),
+            **values,
+            "word_perplexity": values.get("whitespace_word_ppl"),
+            "impl": model["backend"],
+            "device": self.environment.get("device"),
+            "torch_version": self.environment.get("versions", {}).get("torch"),
+            "commit": self.environment.get("commit"),
+            "dirty": self.environment.get("dirty"),
+            "source_digest": self.source_digest,
+            "started": self.started,
+            "duration_s": self.duration_s,
+            "detail": self.detail,
+        }
+
+
+def _workload(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of what was run, by the spec's kind."""
+    if spec["training"] is not None:
+        training = spec["training"]
+        return {key: training[key] for key in ("steps", "batch_size", "seq_len")}
+    if spec["decode"] is not None:
+        return {"context": spec["decode"]["context"], "batch": spec["decode"]["batch_size"]}
+    return {key: spec["coordinates"][key] for key in ("batch_size", "seq_len")}

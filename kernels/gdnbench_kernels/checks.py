@@ -1,0 +1,28 @@
+"""Argument checks that read only metadata, so that they cost no device synchronization."""
+
+from torch import Tensor
+
+
+def shape(name: str, x: Tensor, *expected: int | None) -> None:
+    """Raise `ValueError` unless ``x`` has the expected shape; None stands for any size."""
+    fits = x.ndim == len(expected) and all(e is None or e == s for s, e in zip(x.shape, expected, strict=True))
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in expected)
+        raise ValueError(f"{name}: expected shape [{wanted}], got {list(x.shape)}")
+
+
+def same_device_and_kind(**tensors: Tensor | None) -> None:
+    """Raise `ValueError` unless all tensors are floating point and on one device."""
+    present = {name: x for name, x in tensors.items() if x is not None}
+    first_name, first = next(iter(present.items()))
+    for name, x in present.items():
+        if not x.is_floating_point():
+            raise ValueError(f"{name}: expected a floating point tensor, got {x.dtype}")
+        if x.device != first.device:
+            raise ValueError(f"{name}: on {x.device}, but {first_name} is on {first.device}")
+
+
+def multiple(name: str, value: int, of: int, of_name: str) -> None:
+    """Raise `ValueError` unless ``value`` is a positive multiple of ``of``."""
+    if of < 1 or value < 1 or value % of:
+        raise ValueError(f"{name}: {value} is not a positive multiple of {of_name} = {of}")

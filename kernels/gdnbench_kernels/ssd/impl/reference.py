@@ -1,0 +1,19 @@
+"""The definition: one token after another, in the floating point type of the inputs."""
+
+import torch
+from torch import Tensor
+
+from gdnbench_kernels.ssd.api import ssd_step
+
+
+def ssd(
+    c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor, *, initial_state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Apply `ssd_step` to every token; see `ssd.api.ssd`."""
+    batch, time, heads, value_dim = x.shape
+    state = x.new_zeros(batch, heads, c.shape[3], value_dim) if initial_state is None else initial_state
+    outputs = []
+    for t in range(time):
+        output, state = ssd_step(c[:, t], b[:, t], x[:, t], g[:, t], dt[:, t], state)
+        outputs.append(output)
+    return torch.stack(outputs, 1), state

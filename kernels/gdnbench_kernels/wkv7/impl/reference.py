@@ -1,0 +1,19 @@
+"""The definition: one token after another, in the floating point type of the inputs."""
+
+import torch
+from torch import Tensor
+
+from gdnbench_kernels.wkv7.api import wkv7_step
+
+
+def wkv7(
+    r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, *, initial_state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Apply `wkv7_step` to every token; see `wkv7.api.wkv7`."""
+    batch, time, heads, key_dim = r.shape
+    state = v.new_zeros(batch, heads, key_dim, v.shape[3]) if initial_state is None else initial_state
+    outputs = []
+    for t in range(time):
+        output, state = wkv7_step(*(x[:, t] for x in (r, w, k, v, a, b)), state)
+        outputs.append(output)
+    return torch.stack(outputs, 1), state
