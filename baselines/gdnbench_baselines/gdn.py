@@ -139,6 +139,11 @@ class GatedDeltaNet(Mixer):
         gate = F.silu(self.g_proj(x)).unflatten(-1, (self.value_heads, self.value_dim))
         return self.mixer_output(self.o_proj((self.o_norm(o) * gate).flatten(2)))
 
+    def probes(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the gates: alpha = e^g and beta."""
+        g, beta = self._gates(x)
+        return {"alpha": g.exp(), "beta": beta}
+
     def init_state(self, batch_size: int) -> State:
         """Return a zero memory ``[B, HV, K, V]`` and empty convolution tails."""
         tails = {"q_tail": self.q_conv.init_tail(batch_size), "k_tail": self.k_conv.init_tail(batch_size)}

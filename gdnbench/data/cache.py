@@ -43,7 +43,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise _write_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Gone when all went well; where the folder itself is at fault, that error is the one to report.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def set_aside(path: Path) -> Path:

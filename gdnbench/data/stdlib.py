@@ -1,6 +1,7 @@
 """The corpus that every machine has: the source of the running Python's standard library."""
 
 import hashlib
+import os
 import platform
 import sysconfig
 from collections import defaultdict
@@ -24,7 +25,7 @@ def open_stdlib() -> Corpus:
     Test folders, and the few files that are not UTF-8, are left out.
     """
     root = Path(sysconfig.get_path("stdlib"))
-    sizes = {path: path.stat().st_size for path in sorted(root.rglob("*.py")) if _wanted(path, root)}
+    sizes = {path: path.stat().st_size for path in sorted(_sources(root)) if _is_utf8(path)}
     if not sizes:
         raise GdnbenchError(f"corpus stdlib: no *.py file under {root}; this Python ships without its source")
     splits = split_by_unit({path: (_unit(path, root), size) for path, size in sizes.items()})
@@ -59,12 +60,18 @@ def split_by_unit(files: dict[Path, tuple[str, int]]) -> dict[str, list[Path]]:
     }
 
 
-def _wanted(path: Path, root: Path) -> bool:
-    parts = path.relative_to(root).parts
-    if SKIPPED_FOLDERS.intersection(parts) or path.name.startswith(SKIPPED_PREFIX):
-        return False
+def _sources(root: Path) -> Iterator[Path]:
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if name not in SKIPPED_FOLDERS]
+        for name in names:
+            if name.endswith(".py") and not name.startswith(SKIPPED_PREFIX):
+                yield Path(folder, name)
+
+
+def _is_utf8(path: Path) -> bool:
+    """Tell whether the file holds text; empty files, of which there are some, make no document."""
     try:
-        return bool(path.read_bytes().decode("utf-8"))
+        return bool(read_bytes(path).decode("utf-8"))
     except UnicodeDecodeError:
         return False
 

@@ -1,1 +1,1 @@
-
+"""Measurements other than training: coordinate checks, generation, memory."""

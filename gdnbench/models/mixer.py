@@ -82,6 +82,10 @@ class Mixer(StatefulLayer):
         self.layer = layer
         self.impl = config.backend
 
+    def probes(self, x: Tensor) -> dict[str, Tensor]:
+        """Return inner quantities of ``x [B, T, D]`` that no module puts out, for the coordinate check."""
+        return {}
+
     @classmethod
     def options(cls, config: ModelConfig, arch: str, expected: type[O]) -> O:
         """Return this mixer's options: the class's defaults, the native block's, then the configuration's."""

@@ -45,7 +45,11 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How long and in what batches; ``seconds`` replaces ``steps`` where wall-clock is what is matched."""
+    """How long and in what batches; ``seconds`` replaces ``steps`` where wall-clock is what is matched.
+
+    A loss above ``max_loss`` nats, or one that is no number, ends the run as diverged. ``keep_checkpoint`` leaves the
+    trained weights beside the record.
+    """
 
     steps: int = 100
     seconds: float | None = None
@@ -54,6 +58,7 @@ class Training:
     log_every: int = 10
     checkpoint_every: int = 50
     max_loss: float = 20.0
+    keep_checkpoint: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,15 @@ class Decode:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Matched:
+    """What a comparison held equal, and how far this run is from it (relative, signed)."""
+
+    by: str
+    reference: str
+    deviation: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One run. Exactly one of ``training``, ``coordinates`` and ``decode`` is set, and gives its kind.
 
@@ -99,6 +113,7 @@ class RunSpec:
         evaluation: what is measured after training.
         coordinates: set for a coordinate check.
         decode: set for a measurement of generation.
+        matched: what a comparison held equal.
         seed: seeds the start and the order of batches; equal seeds see equal batches in all arms.
         device: ``cpu`` or ``cuda``.
         dtype: type of weights and arithmetic (``bfloat16``: autocast over float32 weights).
@@ -116,6 +131,7 @@ class RunSpec:
     evaluation: Evaluation = field(default_factory=Evaluation)
     coordinates: Coordinates | None = None
     decode: Decode | None = None
+    matched: Matched | None = None
     seed: int = 0
     device: str = "cpu"
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"

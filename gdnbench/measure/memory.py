@@ -1,0 +1,32 @@
+"""Peak memory of a piece of work in this process: of the GPU's allocator, or of the whole process on a CPU."""
+
+import contextlib
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+
+def reset_peak(device: str) -> None:
+    """Start a new measurement of the peak.
+
+    On Linux this resets the kernel's high-water mark; where that is not allowed the peak is the process's so far.
+    """
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_gib(device: str) -> float:
+    """Return the peak since `reset_peak` in GiB: allocated GPU memory, or resident memory of the process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -1,0 +1,79 @@
+"""Finding a preset by name or path and reading it strictly."""
+
+from pathlib import Path
+
+from gdnbench.configuration import from_mapping, read_yaml
+from gdnbench.errors import GdnbenchError, unknown
+from gdnbench.presets.schema import Experiment, Preset
+
+FOLDER = Path(__file__).parent
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that ship with the suite."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def preset_path(name_or_path: str) -> Path:
+    """Return the file of a preset given by name, or by the path of a ``.yaml`` file."""
+    if name_or_path.endswith((".yaml", ".yml")):
+        return Path(name_or_path)
+    if name_or_path not in preset_names():
+        raise unknown("preset", name_or_path, preset_names())
+    return FOLDER / f"{name_or_path}.yaml"
+
+
+def load_preset(name_or_path: str) -> Preset:
+    """Read and check a preset.
+
+    Raises:
+        GdnbenchError: no such preset or file, an unknown or ill-typed key (with its path), or experiments that do not
+            fit together.
+    """
+    path = preset_path(name_or_path)
+    preset = from_mapping(Preset, read_yaml(path), str(path))
+    names = [experiment.name for experiment in preset.experiments]
+    if len(set(names)) != len(names):
+        raise GdnbenchError(f"{path}: experiment names must differ, found {', '.join(names)}")
+    for experiment in preset.experiments:
+        _check_experiment(experiment, f"{path}: experiment {experiment.name}")
+    for card in preset.claims:
+        _check_card(preset, card.experiment, [card.arm, card.control], f"{path}: claim {card.claim}")
+    return preset
+
+
+def _check_experiment(experiment: Experiment, where: str) -> None:
+    arms = [arm.name for arm in experiment.arms]
+    if not arms or len(set(arms)) != len(arms):
+        raise GdnbenchError(f"{where}: needs arms of different names, found {', '.join(arms) or 'none'}")
+    if not experiment.widths or not experiment.seeds:
+        raise GdnbenchError(f"{where}: needs at least one width and one seed")
+    if experiment.kind in ("lr_sweep", "comparison"):
+        for arm in experiment.arms:
+            for width in experiment.widths:
+                if not learning_rates(experiment, arm.log2_lrs, width):
+                    raise GdnbenchError(f"{where}: no log2_lrs for arm {arm.name!r} at width {width}")
+    if experiment.kind == "decode" and not experiment.contexts:
+        raise GdnbenchError(f"{where}: a decode experiment needs contexts")
+    if experiment.match is not None and experiment.match.reference not in arms:
+        raise unknown(f"{where}: match.reference", experiment.match.reference, arms)
+
+
+def _check_card(preset: Preset, experiment: str, arms: list[str], where: str) -> None:
+    if not experiment:
+        return
+    found = {entry.name: entry for entry in preset.experiments}
+    if experiment not in found:
+        raise unknown(f"{where}: experiment", experiment, found)
+    known = [arm.name for arm in found[experiment].arms]
+    for arm in filter(None, arms):
+        if arm not in known:
+            raise unknown(f"{where}: arm", arm, known)
+
+
+def learning_rates(experiment: Experiment, own: object, width: int) -> tuple[float, ...]:
+    """Return the log2 learning rates of an arm at a width, ascending: its own, or the experiment's."""
+    rates = experiment.log2_lrs if own is None else own
+    if isinstance(rates, dict):
+        rates = rates.get(width, ())
+    return tuple(sorted(rates))  # type: ignore[call-overload]

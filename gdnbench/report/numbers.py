@@ -1,0 +1,83 @@
+"""Numbers as text: significant digits, units, intervals; the same number reads the same everywhere."""
+
+import math
+from collections.abc import Sequence
+
+from gdnbench.report.statistics import Interval
+
+MISSING = "not measured in this set"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return a number to a number of decimals, with a true minus sign and no negative zero."""
+    text = f"{value:,.{digits}f}"
+    if float(text.replace(",", "")) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def count(value: float) -> str:
+    """Return a count: in full below 10,000, else in k, M, B or T with three significant digits."""
+    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            scaled = value / (1e3 if unit == "k" else limit)
+            return f"{significant(scaled)}{unit}"
+    return significant(value, 4)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return a number to significant digits, without an exponent between 0.0001 and a million."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return number(value, min(decimals, 8))
+
+
+def flops(value: float) -> str:
+    """Return FLOPs in powers of ten."""
+    if value <= 0:
+        return "0"
+    exponent = math.floor(math.log10(value))
+    return f"{value / 10**exponent:.2f}e{exponent}"
+
+
+def size(nbytes: float) -> str:
+    """Return bytes in B, KiB, MiB or GiB."""
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if nbytes >= 1024**power:
+            return f"{significant(nbytes / 1024**power)} {unit}"
+    return f"{nbytes:.0f} B"
+
+
+def interval(value: Interval, digits: int = 3, unit: str = "") -> str:
+    """Return ``mean ± half-width unit (n = …)``; without limits it says so by leaving out the ±."""
+    tail = f" {unit}" if unit else ""
+    if value.half_width is None:
+        return f"{number(value.mean, digits)}{tail} (n = {value.n})"
+    return f"{number(value.mean, digits)} ± {number(value.half_width, digits)}{tail} (n = {value.n})"
+
+
+def limits(value: Interval, digits: int = 3, unit: str = "") -> str:
+    """Return ``mean unit, 95% interval [low, high], n = …``, as a sentence needs it."""
+    tail = f" {unit}" if unit else ""
+    if value.low is None or value.high is None:
+        return f"{number(value.mean, digits)}{tail}, n = {value.n}, too few for an interval"
+    low, high = number(value.low, digits), number(value.high, digits)
+    return f"{number(value.mean, digits)}{tail}, 95% interval [{low}, {high}], n = {value.n}"
+
+
+def log2_rate(x: float) -> str:
+    """Return a learning rate given by its log2, as ``2^−7.5``."""
+    return f"2^{number(x, 2).rstrip('0').rstrip('.')}"
+
+
+def listed(items: Sequence[str], last: str = "and") -> str:
+    """Return ``a, b and c``."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {last} {items[-1]}"
+
+
+def plural(number_of: int, noun: str) -> str:
+    """Return ``1 run`` or ``2 runs``."""
+    return f"{number_of:,} {noun}{'' if number_of == 1 else 's'}"

@@ -1,0 +1,194 @@
+"""What a set holds, as the report sees it: experiments with their arms and records, claim cards, notes."""
+
+import functools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from gdnbench.claims import ClaimCard
+from gdnbench.configuration import canonical_json, from_mapping, read_yaml
+from gdnbench.presets.schema import Arm, Experiment, Preset
+from gdnbench.results import Record, Store
+
+# What differs between widths of one arm; everything else of the model must agree for a run to be shared.
+SIZES = ("width", "mlp_width")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmRuns:
+    """The records of one arm of an experiment.
+
+    Attributes:
+        arm: its name.
+        records: its own runs and those it shares with another arm.
+        shared: run ids that were stored under another arm: at the base width all tables train identically.
+    """
+
+    arm: str
+    records: tuple[Record, ...]
+    shared: frozenset[str] = frozenset()
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Run ids, sorted."""
+        return tuple(sorted(record.run_id for record in self.records))
+
+    @property
+    def arch(self) -> str:
+        """Architecture of the arm; empty without runs."""
+        return model(self.records[0])["arch"] if self.records else ""
+
+    def at(self, width: int) -> tuple[Record, ...]:
+        """Return the runs of a width."""
+        return tuple(record for record in self.records if width_of(record) == width)
+
+    def widths(self) -> list[int]:
+        """Return the widths that have runs."""
+        return sorted({width_of(record) for record in self.records})
+
+
+@dataclass(frozen=True)
+class Study:
+    """A set of records with the preset snapshots that it was run from."""
+
+    name: str
+    records: tuple[Record, ...]
+    presets: tuple[Preset, ...]
+    damaged: tuple[str, ...]
+    store: Store
+
+    @functools.cached_property
+    def experiments(self) -> tuple[Experiment, ...]:
+        """Experiments of all snapshots, in their order; one known from records only is inferred from them."""
+        found: dict[str, Experiment] = {}
+        for experiment in (experiment for preset in self.presets for experiment in preset.experiments):
+            earlier = found.get(experiment.name)
+            found[experiment.name] = experiment if earlier is None else _merged(earlier, experiment)
+        for name in sorted({record.spec["experiment"] for record in self.records} - set(found)):
+            found[name] = _inferred(name, self.of_experiment(name))
+        return tuple(found.values())
+
+    @property
+    def cards(self) -> tuple[ClaimCard, ...]:
+        """Claim cards of all snapshots, each once."""
+        cards = [card for preset in self.presets for card in preset.claims]
+        return tuple({canonical_json(card): card for card in cards}.values())
+
+    def experiment(self, name: str) -> Experiment | None:
+        """Return an experiment by name, or None."""
+        return next((experiment for experiment in self.experiments if experiment.name == name), None)
+
+    def of_kind(self, kind: str) -> list[Experiment]:
+        """Return the experiments of a kind (`gdnbench.presets.schema.Experiment.kind`)."""
+        return [experiment for experiment in self.experiments if experiment.kind == kind]
+
+    def of_experiment(self, name: str) -> tuple[Record, ...]:
+        """Return the records of an experiment."""
+        return tuple(record for record in self.records if record.spec["experiment"] == name)
+
+    @functools.cache  # noqa: B019 (one study a rendering)
+    def arm(self, experiment: str, arm: str) -> ArmRuns:
+        """Return an arm's records, with the base width's runs that it shares with another arm of its architecture.
+
+        At the base width every table trains identically, so a plan runs it once, under the first arm.
+        """
+        records = self.of_experiment(experiment)
+        own = [record for record in records if record.spec["arm"] == arm]
+        definition = self.experiment(experiment)
+        if definition is None or definition.kind not in ("lr_sweep", "coord_check"):
+            return ArmRuns(arm=arm, records=tuple(own))
+        taken = {_place(record) for record in own}
+        given = next((candidate for candidate in definition.arms if candidate.name == arm), None)
+        shared = [r for r in records if _shareable(r, own, given) and _place(r) not in taken]
+        shared = list({_place(record): record for record in shared}.values())
+        ids = frozenset(record.run_id for record in shared)
+        return ArmRuns(arm=arm, records=tuple([*own, *shared]), shared=ids)
+
+    def arms(self, experiment: Experiment) -> list[ArmRuns]:
+        """Return all arms of an experiment in the preset's order, then those known from records only."""
+        recorded = (record.spec["arm"] for record in self.of_experiment(experiment.name))
+        names = dict.fromkeys([*(arm.name for arm in experiment.arms), *sorted(recorded)])
+        return [self.arm(experiment.name, name) for name in names]
+
+    @functools.cache  # noqa: B019 (one study a rendering)
+    def rows(self, run_id: str) -> list[dict[str, Any]]:
+        """Return a run's rows, read once."""
+        return self.store.rows(run_id) if self.store.rows_path(run_id).exists() else []
+
+
+def read_study(store: Store) -> Study:
+    """Read a set: its records and the preset snapshots beside them; damaged records are set aside and named."""
+    records = tuple(store.records())
+    snapshots = sorted((store.folder / "presets").glob("*.yaml"))
+    presets = tuple(from_mapping(Preset, read_yaml(path), str(path)) for path in snapshots)
+    return Study(store.name, records, presets, tuple(store.damaged), store)
+
+
+def model(record: Record) -> dict[str, Any]:
+    """Return the model's configuration."""
+    return record.spec["model"]
+
+
+def width_of(record: Record) -> int:
+    """Return the model's width."""
+    return model(record)["width"]
+
+
+def seed_of(record: Record) -> int:
+    """Return the seed."""
+    return record.spec["seed"]
+
+
+def log2_lr(record: Record) -> float:
+    """Return log2 of the base learning rate, rounded so that equal rates compare equal."""
+    return round(math.log2(record.spec["optimizer"]["lr"]), 6)
+
+
+def finished(records: Iterable[Record]) -> list[Record]:
+    """Return the runs that did not diverge."""
+    return [record for record in records if record.outcome == "finished"]
+
+
+def _place(record: Record) -> tuple[int, float, int]:
+    return width_of(record), log2_lr(record), seed_of(record)
+
+
+def _shareable(record: Record, own: list[Record], given: Arm | None) -> bool:
+    """Say whether a run of any arm counts for the arm that has these ``own`` runs or this definition."""
+    config = model(record)
+    if config["width"] != config["base_width"]:
+        return False
+    if own:
+        same_optimizer = record.spec["optimizer"]["name"] == own[0].spec["optimizer"]["name"]
+        return same_optimizer and _beyond_size(config) == _beyond_size(model(own[0]))
+    if given is None:
+        return False
+    return config["arch"] == given.arch and all(config.get(key) == value for key, value in given.model.items())
+
+
+def _beyond_size(config: dict[str, Any]) -> str:
+    return canonical_json({key: value for key, value in config.items() if key not in SIZES})
+
+
+def _merged(first: Experiment, second: Experiment) -> Experiment:
+    """Return two snapshots' experiments of one name as one, with all arms and widths of both."""
+    arms = {arm.name: arm for arm in (*second.arms, *first.arms)}
+    order = dict.fromkeys([*(arm.name for arm in first.arms), *arms])
+    merged = {name: getattr(first, name) for name in first.__dataclass_fields__}
+    merged["arms"] = tuple(arms[name] for name in order)
+    merged["widths"] = tuple(sorted({*first.widths, *second.widths}))
+    return Experiment(**merged)
+
+
+def _inferred(name: str, records: tuple[Record, ...]) -> Experiment:
+    """Return an experiment as its records suggest it, for a set without a snapshot of its preset."""
+    arms = {record.spec["arm"]: record for record in records}
+    widths = tuple(sorted({width_of(record) for record in records}))
+    kind = records[0].kind
+    if kind == "train":
+        kind = "lr_sweep" if len(widths) > 1 else "comparison"
+    definitions = tuple(
+        Arm(name=arm, arch=model(r)["arch"], table=r.spec["parametrization"]["table"]) for arm, r in arms.items()
+    )
+    return Experiment(name=name, kind=kind, title=name, arms=definitions, widths=widths)  # type: ignore[arg-type]

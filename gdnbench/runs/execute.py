@@ -1,0 +1,200 @@
+"""One run from specification to stored record, whatever its kind."""
+
+import datetime
+import time
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+from gdnbench import data, environment
+from gdnbench.configuration import to_mapping
+from gdnbench.data import TokenizedCorpus
+from gdnbench.errors import GdnbenchError
+from gdnbench.measure import coordinates, decode, memory
+from gdnbench.plan.budgets import counts
+from gdnbench.plan.spec import RunSpec
+from gdnbench.results import Record, Store
+from gdnbench.runs.loop import Result, metric, train
+from gdnbench.runs.progress import Beat, Observer
+from gdnbench.runs.rows import Rows
+from gdnbench.runs.sources import source_digest
+from gdnbench.runs.train import build_model, build_optimizer
+from gdnbench_kernels.backends import BackendUnavailable
+
+
+def execute(
+    spec: RunSpec, store: Store, observer: Observer, *, changed_code: str = "refuse", about: Mapping[str, Any] | None = None
+) -> Record | None:
+    """Run one specification, unless its record exists by now, and store its record.
+
+    Args:
+        spec: what to run.
+        store: where.
+        observer: told of progress, asked whether to stop.
+        changed_code: what to do with a checkpoint that other sources wrote (`gdnbench.runs.loop.train`).
+        about: facts of the circumstances for the record's environment (how many runs shared the machine).
+
+    Returns:
+        The new record, or None if another process had stored it before this one got the lease.
+
+    Raises:
+        Busy: another process is on it.
+        Interrupted: asked to stop.
+        GdnbenchError: the device, backend, data or disk does not allow it.
+    """
+    with store.lease(spec.run_id):
+        if store.read(spec.run_id) is not None:
+            return None
+        environment.check_device(spec.device)
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        clock, digest = time.perf_counter(), source_digest(spec.model)
+        corpus = load_corpus(spec.data.corpus, spec.data.tokenizer, spec.evaluation.splits)
+        _check_vocabulary(spec, corpus)
+        try:
+            result = _measure(spec, corpus, store, observer, digest, changed_code, started)
+        except BackendUnavailable as error:
+            raise GdnbenchError(str(error)) from error
+        seconds = result.seconds or time.perf_counter() - clock
+        record = _record(spec, corpus, store, result, digest, seconds, dict(about or {}))
+        store.write(record)
+        if spec.training is not None and not spec.training.keep_checkpoint:
+            store.checkpoint_path(spec.run_id).unlink(missing_ok=True)
+        return record
+
+
+@cache
+def load_corpus(name: str, tokenizer: str, splits: tuple[str, ...]) -> TokenizedCorpus:
+    """Return a corpus with its train split and the given ones, once a process."""
+    return data.load(name, tokenizer, splits=tuple(dict.fromkeys(("train", *splits))))
+
+
+def _measure(
+    spec: RunSpec, corpus: TokenizedCorpus, store: Store, observer: Observer, digest: str, changed_code: str, started: str
+) -> Result:
+    if spec.kind == "train":
+        return train(
+            spec, corpus, store, observer, digest=digest, changed_code=changed_code, started=started
+        )
+    result = (_coordinates if spec.kind == "coord_check" else _decode)(spec, corpus, store, observer)
+    result.started = started
+    return result
+
+
+def _coordinates(spec: RunSpec, corpus: TokenizedCorpus, store: Store, observer: Observer) -> Result:
+    """Run a coordinate check; its sizes are the run's rows."""
+    assert spec.coordinates is not None
+    options = spec.coordinates
+    model = build_model(spec)
+    tokens = _windows(corpus, options.batch_size, options.seq_len + 1).to(spec.device)
+    sizes = coordinates.check(
+        model,
+        tokens,
+        build_optimizer(spec, model, weight_decay=0.0),
+        options.after_steps,
+        lambda fraction: observer.beat(Beat(run_id=spec.run_id, fraction=fraction)),
+    )
+    rows = Rows(store.rows_path(spec.run_id), 0)
+    for row in sizes:
+        rows.append({"type": "coordinate", **row})
+    rows.close()
+    return Result(metrics=_parameters(spec, options.seq_len))
+
+
+def _decode(spec: RunSpec, corpus: TokenizedCorpus, store: Store, observer: Observer) -> Result:
+    """Measure generation after a prompt from the corpus."""
+    assert spec.decode is not None
+    options = spec.decode
+    memory.reset_peak(spec.device)
+    model = build_model(spec)
+    prompt = _windows(corpus, options.batch_size, options.context).to(spec.device)
+    speed = decode.measure(
+        model,
+        prompt,
+        options.tokens,
+        lambda fraction: observer.beat(Beat(run_id=spec.run_id, fraction=fraction)),
+    )
+    Rows(store.rows_path(spec.run_id), 0).close()
+    weights = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**30
+    return Result(
+        metrics={
+            **_parameters(spec, options.context),
+            "tokens_per_s": metric(speed.tokens_per_s, "token/s"),
+            "prefill_tokens_per_s": metric(speed.prefill_tokens_per_s, "token/s"),
+            "ms_per_token_p50": metric(speed.ms_per_token_p50, "ms"),
+            "ms_per_token_p99": metric(speed.ms_per_token_p99, "ms"),
+            "state_bytes": metric(speed.state_bytes, "byte"),
+            "weights_gib": metric(weights, "GiB"),
+            "peak_gib": metric(memory.peak_gib(spec.device), "GiB"),
+        }
+    )
+
+
+def _windows(corpus: TokenizedCorpus, count: int, length: int) -> torch.Tensor:
+    """Return the first ``count`` windows of the validation split: the same for every model."""
+    tokens = corpus.split("valid").tokens
+    if len(tokens) < count * length:
+        raise GdnbenchError(f"the validation split has {len(tokens)} tokens, {count} x {length} are needed")
+    return torch.from_numpy(tokens[: count * length].astype("int64")).view(count, length)
+
+
+def _parameters(spec: RunSpec, seq_len: int) -> dict[str, dict[str, Any]]:
+    sizes = counts(spec.model, seq_len)
+    return {
+        "params_total": metric(sizes.params_total, "parameter"),
+        "params_non_embedding": metric(sizes.params_non_embedding, "parameter"),
+    }
+
+
+def _check_vocabulary(spec: RunSpec, corpus: TokenizedCorpus) -> None:
+    if corpus.vocab_size > spec.model.vocab_size:
+        raise GdnbenchError(
+            f"{spec.run_id}: tokenizer {spec.data.tokenizer} has {corpus.vocab_size} tokens, the model a vocabulary of "
+            f"{spec.model.vocab_size}; set model.vocab_size to {corpus.vocab_size} or more"
+        )
+
+
+def _record(
+    spec: RunSpec,
+    corpus: TokenizedCorpus,
+    store: Store,
+    result: Result,
+    digest: str,
+    seconds: float,
+    about: dict[str, Any],
+) -> Record:
+    return Record(
+        run_id=spec.run_id,
+        set=store.name,
+        kind=spec.kind,
+        outcome="diverged" if result.outcome == "diverged" else "finished",
+        detail=result.detail,
+        spec=to_mapping(spec),
+        metrics=result.metrics,
+        rows_sha256="",
+        source_digest=digest,
+        data={
+            "corpus": spec.data.corpus,
+            "corpus_hash": corpus.corpus_hash,
+            "tokenizer": spec.data.tokenizer,
+            "tokenizer_hash": corpus.tokenizer_hash,
+            **corpus.metadata,
+        },
+        environment={
+            **environment.describe(spec.device),
+            "threads": torch.get_num_threads(),
+            "backends": counts_backends(spec),
+            **about,
+        },
+        started=result.started,
+        duration_s=round(seconds, 3),
+        notes=tuple(result.notes),
+    )
+
+
+def counts_backends(spec: RunSpec) -> dict[str, str]:
+    """Return the backend of every operation that the run's model uses."""
+    from gdnbench.models.decoder import on_meta
+
+    return on_meta(spec.model).backends()

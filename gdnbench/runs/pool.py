@@ -1,0 +1,100 @@
+"""A pool of worker processes, each behind a pipe of its own, so that a killed worker harms no other."""
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from gdnbench.plan.spec import RunSpec
+from gdnbench.runs.worker import Settings, work
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass
+class Worker:
+    """A process, its pipe, and the run it is on."""
+
+    process: Any
+    pipe: Connection
+    run: RunSpec | None = None
+
+
+class Pool:
+    """Worker processes that are started when first needed and replaced when they die."""
+
+    def __init__(self, size: int, settings: Settings):
+        self.size, self.settings = size, settings
+        self.workers: list[Worker] = []
+
+    @property
+    def running(self) -> list[RunSpec]:
+        """The runs that workers are on."""
+        return [worker.run for worker in self.workers if worker.run is not None]
+
+    def start(self, spec: RunSpec, about: dict[str, Any]) -> None:
+        """Give a run to an idle worker; the caller knows that fewer than ``size`` are running."""
+        idle = [worker for worker in self.workers if worker.run is None]
+        worker = idle[0] if idle else self._spawn()
+        worker.run = spec
+        worker.pipe.send(("run", spec, about))
+
+    def events(self, timeout: float) -> Iterator[tuple[Any, ...]]:
+        """Yield what workers say within ``timeout`` seconds; a worker that died says ``("failed", run_id, reason)``."""
+        by_pipe = {worker.pipe: worker for worker in self.workers}
+        for pipe in wait(list(by_pipe), timeout):
+            worker = by_pipe[pipe]  # type: ignore[index]
+            try:
+                message = worker.pipe.recv()
+            except (EOFError, OSError):
+                message = self._buried(worker)
+                if message is None:
+                    continue
+            if message[0] != "beat":
+                worker.run = None
+            yield message
+
+    def stop(self) -> None:
+        """Ask all workers to save and end; wait for them."""
+        for worker in self.workers:
+            try:
+                worker.pipe.send(("stop",))
+            except OSError:
+                continue
+        for worker in self.workers:
+            self._drain(worker)
+            worker.process.join(timeout=60)
+            worker.process.kill()
+        self.workers.clear()
+
+    def _spawn(self) -> Worker:
+        # Read by the numerical libraries when the new process loads them.
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[name] = str(self.settings.threads)
+        ours, theirs = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=work, args=(theirs, self.settings), daemon=True)
+        process.start()
+        theirs.close()
+        self.workers.append(Worker(process=process, pipe=ours))
+        return self.workers[-1]
+
+    def _buried(self, worker: Worker) -> tuple[Any, ...] | None:
+        """Forget a dead worker; return the failure of the run it was on, if any."""
+        worker.process.join()
+        self.workers.remove(worker)
+        if worker.run is None:
+            return None
+        code = worker.process.exitcode
+        reason = f"killed by signal {-code} (9 may mean out of memory)" if code < 0 else f"exit code {code}"
+        return "failed", worker.run.run_id, f"its process ended: {reason}"
+
+    @staticmethod
+    def _drain(worker: Worker) -> None:
+        """Read what a stopping worker still says, so that it does not wait for a reader."""
+        try:
+            while True:
+                worker.pipe.recv()
+        except (EOFError, OSError):
+            return

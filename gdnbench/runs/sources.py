@@ -1,0 +1,25 @@
+"""Which source files determine a run's numbers; a checkpoint is resumed under the same ones only."""
+
+from functools import cache
+from pathlib import Path
+
+import gdnbench_kernels
+from gdnbench.environment import PACKAGE, digest_of
+from gdnbench.models import registry
+from gdnbench.models.config import ModelConfig
+from gdnbench.models.pattern import layer_mixers
+
+SHARED = ("models", "data", "evaluate", "measure")
+RUNS = ("train.py", "schedule.py", "loop.py")
+
+
+def source_digest(model: ModelConfig) -> str:
+    """Return the digest of the operations, the model code, the data and evaluation code, and the mixers used."""
+    return _digest(tuple(sorted(set(layer_mixers(model)))))
+
+
+@cache
+def _digest(mixers: tuple[str, ...]) -> str:
+    kernels = Path(gdnbench_kernels.__file__).parent
+    own = [PACKAGE / folder for folder in SHARED] + [PACKAGE / "runs" / name for name in RUNS]
+    return digest_of([kernels, *own, *(registry.source_file(name) for name in mixers)])

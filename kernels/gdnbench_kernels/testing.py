@@ -1,0 +1,229 @@
+"""Inputs by gate regime, float64 oracles and error budgets: shared by the tests and the benchmarks of every backend."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gdnbench_kernels.attention import attention
+from gdnbench_kernels.gated_delta import gated_delta_rule
+from gdnbench_kernels.ssd import ssd
+from gdnbench_kernels.wkv7 import wkv7
+
+Tensors = dict[str, Tensor]
+Decay = Literal["none", "default", "strong", "resets"]
+Keys = Literal["random", "correlated", "repeated"]
+
+DECAYS: tuple[Decay, ...] = ("none", "default", "strong", "resets")
+KEYS: tuple[Keys, ...] = ("random", "correlated", "repeated")
+
+STRONGEST = -20.0  # log decay of a token that forgets all that float32 can tell apart
+WKV7_STRONGEST = -math.exp(-0.5)  # RWKV-7's own bound (Peng et al. 2025, section 4.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Sizes and regime of one set of inputs.
+
+    Attributes:
+        batch: sequences.
+        time: tokens.
+        past: for attention, keys before the first query.
+        heads: query and key heads (for ssd: groups of B and C).
+        group: value heads for each key head (for attention: query heads for each key head; wkv7 has 1).
+        key_dim: K.
+        value_dim: V.
+        decay: ``none``: nothing is forgotten, so errors add up; ``default``: as a freshly initialized model forgets;
+            ``strong``: down to -20 a token (wkv7: its bound); ``resets``: now and then -20 among tokens without decay,
+            where differences of cumulative decays lose the most digits.
+        keys: ``random``, ``correlated`` (cosine about 0.9) or ``repeated`` (one key for all tokens: the triangular
+            system of a chunk is then as far from the identity as it gets).
+        beta: writing strength of the delta rule (wkv7: in-context rate, stable up to 1); None draws from (0, 1).
+        state: whether there is an initial state.
+    """
+
+    batch: int = 2
+    time: int = 65
+    past: int = 0
+    heads: int = 2
+    group: int = 1
+    key_dim: int = 8
+    value_dim: int = 8
+    decay: Decay = "default"
+    keys: Keys = "random"
+    beta: float | None = None
+    state: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Largest relative errors (by the Euclidean norm of a whole tensor) of outputs and of gradients."""
+
+    output: float
+    gradient: float
+
+
+# float64: room for about 1e6 roundings of 1e-16, far below any mistake of a formula.
+# float32: cumulative log decays reach 64 * 20 in a chunk, and their differences keep 1280 * 2^-24 = 8e-5 absolute, which
+#   is the relative error of a decay factor; where no decay is that strong, errors stay near 1e-6.
+# bfloat16, float16: one rounding of inputs inside and one of the output, 2^-9 and 2^-12 each, times a small number of
+#   dependent products; sums are expected in float32. Gradients pass through twice as many products.
+BUDGETS = {
+    torch.float64: Budget(output=1e-10, gradient=1e-10),
+    torch.float32: Budget(output=1e-4, gradient=2e-4),
+    torch.bfloat16: Budget(output=1e-2, gradient=2e-2),
+    torch.float16: Budget(output=2e-3, gradient=4e-3),
+}
+
+
+def inputs(operation: str, case: Case, *, dtype: torch.dtype, device: str = "cpu", seed: int = 0) -> Tensors:
+    """Return the tensor arguments of ``operation``; drawn in float64, so that every type rounds the same numbers."""
+    drawn = _FACTORIES[operation](case, torch.Generator().manual_seed(seed))
+    return {name: x.to(device, dtype) for name, x in drawn.items()}
+
+
+def run(operation: str, tensors: Tensors, *, impl: str, scale: float = 0.5) -> Tensors:
+    """Return ``output``, and ``state`` where the operation has one, of backend ``impl``."""
+    function: Callable[..., Any] = _OPERATIONS[operation]
+    settings = {"scale": scale} if operation in ("attention", "gated_delta") else {}
+    if operation == "attention":
+        return {"output": function(**tensors, **settings, impl=impl)}
+    output, state = function(**tensors, **settings, output_final_state=True, impl=impl)
+    return {"output": output, "state": state}
+
+
+def run_with_gradients(operation: str, tensors: Tensors, *, impl: str, seed: int = 0) -> Tensors:
+    """Return `run`'s tensors and, as ``d_name``, the gradient of a fixed random projection of them by each input."""
+    leaves = {name: x.detach().clone().requires_grad_() for name, x in tensors.items()}
+    results = run(operation, leaves, impl=impl)
+    rng = torch.Generator().manual_seed(seed)
+    cotangents = [torch.randn(x.shape, generator=rng, dtype=torch.float64).to(x) for x in results.values()]
+    gradients = torch.autograd.grad(list(results.values()), list(leaves.values()), cotangents)
+    named = {f"d_{name}": gradient for name, gradient in zip(leaves, gradients, strict=True)}
+    return {name: x.detach() for name, x in results.items()} | named
+
+
+def oracle(operation: str, tensors: Tensors, *, seed: int = 0) -> Tensors:
+    """Return `run_with_gradients` of the definition in float64, from the same (already rounded) inputs."""
+    exact = {name: x.double().cpu() for name, x in tensors.items()}
+    return run_with_gradients(operation, exact, impl="reference", seed=seed)
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Return ``|actual - expected| / |expected|`` by the Euclidean norm; infinite where ``actual`` is not finite."""
+    expected = expected.double().cpu()
+    error = (actual.double().cpu() - expected).norm() / expected.norm().clamp_min(1e-30)
+    return float(error) if error.isfinite() else math.inf
+
+
+def over_budget(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, float]:
+    """Return the relative errors beyond the budget of ``dtype`` by tensor name: empty where all is well."""
+    budget = BUDGETS[dtype]
+    errors = {name: relative_error(actual[name], expected[name]) for name in expected}
+    limits = {name: budget.gradient if name.startswith("d_") else budget.output for name in errors}
+    return {name: error for name, error in errors.items() if not error <= limits[name]}
+
+
+def _gated_delta(case: Case, rng: torch.Generator) -> Tensors:
+    value_heads = case.heads * case.group
+    drawn = {
+        "q": F.normalize(_normal(rng, case.batch, case.time, case.heads, case.key_dim), dim=-1),
+        "k": _keys(case, rng),
+        "v": _normal(rng, case.batch, case.time, value_heads, case.value_dim),
+        "g": _log_decay(case, rng, _steps(rng, case.batch, case.time, value_heads)),
+        "beta": _strength(case, rng, case.batch, case.time, value_heads),
+    }
+    return drawn | _state(case, rng, value_heads)
+
+
+def _ssd(case: Case, rng: torch.Generator) -> Tensors:
+    heads = case.heads * case.group
+    dt = _steps(rng, case.batch, case.time, heads)
+    drawn = {
+        "c": _normal(rng, case.batch, case.time, case.heads, case.key_dim),
+        "b": _keys(case, rng),
+        "x": _normal(rng, case.batch, case.time, heads, case.value_dim),
+        "g": _log_decay(case, rng, dt),
+        "dt": dt,
+    }
+    return drawn | _state(case, rng, heads)
+
+
+def _wkv7(case: Case, rng: torch.Generator) -> Tensors:
+    size = (case.batch, case.time, case.heads, case.key_dim)
+    removal = _keys(case, rng)
+    logits = {"none": -math.inf, "default": -2.0, "strong": math.inf, "resets": 0.0}[case.decay]
+    decay = (logits + _normal(rng, *size)).sigmoid()
+    drawn = {
+        "r": _normal(rng, *size),
+        "w": WKV7_STRONGEST * (decay.round() if case.decay == "resets" else decay),
+        "k": _normal(rng, *size) * case.key_dim**-0.5,
+        "v": _normal(rng, *size[:3], case.value_dim),
+        "a": -removal,
+        "b": removal * _strength(case, rng, *size),
+    }
+    return drawn | _state(case, rng, case.heads)
+
+
+def _attention(case: Case, rng: torch.Generator) -> Tensors:
+    positions = case.past + case.time
+    return {
+        "q": _normal(rng, case.batch, case.time, case.heads * case.group, case.key_dim),
+        "k": _keys(replace(case, time=positions), rng) * case.key_dim**0.5,
+        "v": _normal(rng, case.batch, positions, case.heads, case.value_dim),
+    }
+
+
+def _normal(rng: torch.Generator, *size: int) -> Tensor:
+    return torch.randn(size, generator=rng, dtype=torch.float64)
+
+
+def _uniform(rng: torch.Generator, *size: int) -> Tensor:
+    return torch.rand(size, generator=rng, dtype=torch.float64)
+
+
+def _keys(case: Case, rng: torch.Generator) -> Tensor:
+    """Return unit vectors ``[B, T, H, K]``."""
+    own = _normal(rng, case.batch, case.time, case.heads, case.key_dim)
+    common = _normal(rng, case.batch, 1, case.heads, case.key_dim)
+    share = {"random": 0.0, "correlated": 0.95, "repeated": 1.0}[case.keys]
+    return F.normalize(share * common + (1 - share**2) ** 0.5 * own, dim=-1)
+
+
+def _steps(rng: torch.Generator, batch: int, time: int, heads: int) -> Tensor:
+    """Return step sizes ``softplus(z + bias)`` whose bias makes them .001 to .1 by head, as models start."""
+    start = (math.log(1e-3) + math.log(100.0) * _uniform(rng, heads)).exp()
+    return F.softplus(start.expm1().log() + 0.3 * _normal(rng, batch, time, heads))
+
+
+def _log_decay(case: Case, rng: torch.Generator, steps: Tensor) -> Tensor:
+    if case.decay == "default":
+        return -16 * _uniform(rng, steps.shape[-1]) * steps
+    if case.decay == "strong":
+        # Half of the tokens at the bound itself.
+        return STRONGEST * (2 * _uniform(rng, *steps.shape)).clamp(max=1)
+    resets = _uniform(rng, *steps.shape) < (0.1 if case.decay == "resets" else 0.0)
+    return STRONGEST * resets.double()
+
+
+def _strength(case: Case, rng: torch.Generator, *size: int) -> Tensor:
+    drawn = _normal(rng, *size).sigmoid()
+    return drawn if case.beta is None else torch.full_like(drawn, case.beta)
+
+
+def _state(case: Case, rng: torch.Generator, heads: int) -> Tensors:
+    drawn = _normal(rng, case.batch, heads, case.key_dim, case.value_dim)
+    return {"initial_state": drawn} if case.state else {}
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "gated_delta": gated_delta_rule,
+    "ssd": ssd,
+    "wkv7": wkv7,
+    "attention": attention,
+}
+_FACTORIES = {"gated_delta": _gated_delta, "ssd": _ssd, "wkv7": _wkv7, "attention": _attention}
