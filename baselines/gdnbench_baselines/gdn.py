@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from gdnbench_kernels.gated_delta import gated_delta_rule, gated_delta_rule_step
 from torch import Tensor
 from torch.nn import functional as F
 
-from gdnbench_kernels.gated_delta import gated_delta_rule, gated_delta_rule_step
 from gdnbench.errors import GdnbenchError
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution
@@ -90,7 +90,9 @@ class GatedDeltaNet(Mixer):
         self.o_norm = RMSNorm(self.value_dim, eps=config.norm_eps, row="head_norm")
         self.mixer_output = Multiplier("mixer_output", fan_in=values)
 
-    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+    def forward(
+        self, x: Tensor, state: State | None = None, shared: Shared | None = None
+    ) -> tuple[Tensor, State | None]:
         """Map ``[B, T, D]``; with a state, continue it."""
         q, k, v, new = self._inputs(x, state)
         g, beta = self._gates(x)
@@ -185,4 +187,6 @@ def _decay_init(options: Options) -> Init:
 
 def _step_init(options: Options) -> Init:
     random = options.decay_init == "random"
-    return Init(sample=lambda shape, rng: inverse_softplus(log_spread(shape[0], options.step_range, rng, random=random)))
+    return Init(
+        sample=lambda shape, rng: inverse_softplus(log_spread(shape[0], options.step_range, rng, random=random))
+    )

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from gdnbench_kernels.ssd import ssd, ssd_step
 from torch import Tensor
 from torch.nn import functional as F
 
-from gdnbench_kernels.ssd import ssd, ssd_step
 from gdnbench.errors import GdnbenchError
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution
@@ -40,7 +40,7 @@ class Options:
 
 
 class Mamba2(Mixer):
-    """State space duality between short convolutions and a gated norm; the native block has no MLP and twice the depth."""
+    """State space duality between short convolutions and a gated norm; its native block has no MLP and twice the depth."""
 
     Options = Options
     operation = "ssd"
@@ -83,7 +83,9 @@ class Mamba2(Mixer):
             declare(self, name, (self.heads,), Role(row="gate_scalar", fan_out=self.heads, init=start))
         self.norm = RMSNorm(self.inner, eps=config.norm_eps)
 
-    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+    def forward(
+        self, x: Tensor, state: State | None = None, shared: Shared | None = None
+    ) -> tuple[Tensor, State | None]:
         """Map ``[B, T, D]``; with a state, continue it."""
         c, b, u, new = self._inputs(x, state)
         g, dt = self._gates(x)

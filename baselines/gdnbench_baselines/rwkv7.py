@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 
 import torch
+from gdnbench_kernels.wkv7 import wkv7, wkv7_step
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdnbench_kernels.wkv7 import wkv7, wkv7_step
 from gdnbench.errors import GdnbenchError
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.mixer import Mixer, Shared, State
@@ -111,13 +111,13 @@ class TimeMix(Mixer):
         declare(self, "norm_weight", (width,), Role(row="norm", fan_out=width, init=constant(1.0)))
         declare(self, "norm_bias", (width,), Role(row="bias", fan_out=width, init=constant(0.0)))
 
-    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+    def forward(
+        self, x: Tensor, state: State | None = None, shared: Shared | None = None
+    ) -> tuple[Tensor, State | None]:
         """Map ``[B, T, D]``; with a state, continue it."""
         r, w, k, v, a, b, gate = self._inputs(x, state, shared)
         memory = None if state is None else state["memory"]
-        o, carried = wkv7(
-            r, w, k, v, a, b, initial_state=memory, output_final_state=state is not None, impl=self.impl
-        )
+        o, carried = wkv7(r, w, k, v, a, b, initial_state=memory, output_final_state=state is not None, impl=self.impl)
         y = self._output(o, r, k, v, gate)
         return y, None if carried is None else {"last": x[:, -1], "memory": carried}
 
@@ -128,7 +128,7 @@ class TimeMix(Mixer):
         return self._output(o[:, None], r, k, v, gate)[:, 0], {"last": x, "memory": memory}
 
     def _inputs(self, x: Tensor, state: State | None, shared: Shared | None) -> tuple[Tensor, ...]:
-        """Return r, log decay, k, v, removal and writing keys, each ``[B, T, H, head_dim]``, and the gate ``[B, T, D]``."""
+        """Return r, log decay, k, v, removal and writing keys ``[B, T, H, head_dim]``, and the gate ``[B, T, D]``."""
         difference = shift(x, None if state is None else state["last"]) - x
         mixed = {name: x + difference * getattr(self, f"x_{name}") for name in SHIFT_POWERS}
         r, k, v = self.r_proj(mixed["r"]), self.k_proj(mixed["k"]), self.v_proj(mixed["v"])
@@ -150,7 +150,11 @@ class TimeMix(Mixer):
         batch, time = o.shape[:2]
         # The authors' epsilon: 64e-5 for heads of 64.
         normed = F.group_norm(
-            o.flatten(0, 1).flatten(1), self.heads, self.norm_weight, self.norm_bias, eps=1e-5 * self.head_dim  # type: ignore[arg-type]
+            o.flatten(0, 1).flatten(1),
+            self.heads,
+            self.norm_weight,
+            self.norm_bias,
+            eps=1e-5 * self.head_dim,  # type: ignore[arg-type]
         ).view(batch, time, -1)
         weights = (r * k * self.r_k.view(self.heads, self.head_dim)).sum(-1, keepdim=True)
         return self.o_proj((normed + self.bonus(weights * v).flatten(2)) * gate)
@@ -165,12 +169,12 @@ class TimeMix(Mixer):
         return self.width * (self.head_dim + 1) * element_size
 
     def parameter_count(self) -> int:
-        """Four D x D matrices; 2 D by rank of the low-rank maps; 13 vectors of D, and one more with a value residual."""
+        """Four D x D matrices; 2 D by rank of the low-rank maps; 13 vectors of D, one more with a value residual."""
         vectors = 6 + 2 + 3 + 2 + (1 if self.value_mix is not None else 0)
         return self.width * (4 * self.width + 2 * sum(self.ranks) + vectors)
 
     def flops_per_token(self, context: int) -> int:
-        """A multiply-add a matrix weight; the recurrence recalls, removes, writes and reads: ``4 * 2 head_dim`` a channel.
+        """A multiply-add a matrix weight; the recurrence recalls, removes, writes, reads: ``4 * 2 head_dim`` a channel.
 
         As for every mixer, the recurrence is counted by its definition, not by a chunked form's extra arithmetic.
         """

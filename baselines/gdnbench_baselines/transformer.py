@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
+from gdnbench_kernels.attention import attention
 from torch import Tensor
 from torch.nn import functional as F
 
-from gdnbench_kernels.attention import attention
 from gdnbench.errors import GdnbenchError
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution
@@ -51,7 +51,9 @@ class Attention(Mixer):
         options = self.options(config, "transformer", Options)
         kv_heads = options.kv_heads or options.heads
         if options.heads % kv_heads:
-            raise GdnbenchError(f"model.options.transformer: {options.heads} heads are no multiple of {kv_heads} kv_heads")
+            raise GdnbenchError(
+                f"model.options.transformer: {options.heads} heads are no multiple of {kv_heads} kv_heads"
+            )
         self.width, self.theta = config.width, options.rope_theta
         self.heads = config.head_count("the number of heads", options.heads)
         self.kv_heads = config.head_count("the number of key-value heads", kv_heads)
@@ -75,7 +77,9 @@ class Attention(Mixer):
         self.g_proj = Projection(self.width, queries, init=init) if options.output_gate else None
         self.o_norm = RMSNorm(self.head_dim, eps=config.norm_eps, row="head_norm") if options.output_gate else None
 
-    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+    def forward(
+        self, x: Tensor, state: State | None = None, shared: Shared | None = None
+    ) -> tuple[Tensor, State | None]:
         """Map ``[B, T, D]``; with a state, attend to its keys and values too."""
         projected = [self.q_proj(x), self.k_proj(x), self.v_proj(x)]
         new: State = {}
@@ -123,7 +127,7 @@ class Attention(Mixer):
         return matrices + norms + sum(conv.parameter_count() for conv in self.convs)  # type: ignore[operator,misc]
 
     def flops_per_token(self, context: int) -> int:
-        """A multiply-add a matrix weight; scores and values: ``2 * 2 H head_dim`` a visible key, ``(T + 1) / 2`` of them."""
+        """A multiply-add a matrix weight; scores and values ``4 H head_dim`` a visible key, ``(T + 1) / 2`` of them."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         matrices = 2 * self.width * ((3 if self.g_proj is not None else 2) * queries + 2 * keys)
         convs = sum(conv.flops_per_token() for conv in self.convs)  # type: ignore[operator,misc]

@@ -7,8 +7,8 @@ from typing import Literal
 Test = Literal[
     "lr_transfer",  # drift of the fitted optimum: arm inside +-bound, control outside
     "transfer_regret",  # cross-fitted loss from taking the base width's optimum: arm below bound, control above arm
-    "coordinate_check",  # slopes of all activations and updates over width: arm inside +-bound, control above control_bound
-    "gate_variance",  # slopes of the gates' pre-activations at the start: arm inside +-bound, control above control_bound
+    "coordinate_check",  # slopes over width of activations and updates: arm inside +-bound, control above control_bound
+    "gate_variance",  # slopes of the gates' pre-activations at the start: likewise
     "gate_outputs",  # slopes of the gates' outputs and of alpha, beta: arm inside +-bound
     "readout_scale",  # slope of o = S q before its norm: inside expected +-bound
     "loss_gap",  # difference of the best mean loss or perplexity between two arms of a comparison

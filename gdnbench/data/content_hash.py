@@ -3,8 +3,9 @@
 import hashlib
 import json
 
-from gdnbench.data.cache import atomic_file, cache_folder
+from gdnbench.data.cache import cache_folder
 from gdnbench.data.corpus import Corpus, combined_digest, split_digest
+from gdnbench.files import atomic_file
 
 # Part of the key of the remembered hashes: raise it when the bytes or the documents of any corpus are read differently.
 HASH_VERSION = 1

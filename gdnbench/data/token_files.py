@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gdnbench.data.cache import atomic_file, cache_folder, set_aside
+from gdnbench.data.cache import cache_folder
 from gdnbench.data.corpus import Corpus
 from gdnbench.data.tokenizers import Tokenizer
 from gdnbench.errors import GdnbenchError
+from gdnbench.files import atomic_file, set_aside
 
 # Part of every token file's key: raise it when the layout or the meaning of the files changes.
 FORMAT_VERSION = 1

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import tokenizers as hf
 
-from gdnbench.data.cache import atomic_file, cache_folder, set_aside
+from gdnbench.data.cache import cache_folder
 from gdnbench.data.content_hash import corpus_hash
 from gdnbench.data.corpus import Corpus
 from gdnbench.errors import GdnbenchError, unknown
+from gdnbench.files import atomic_file, set_aside
 
 END_OF_TEXT = "<|endoftext|>"
 # 256 bytes and the separator: every text can be encoded from here on.

@@ -58,7 +58,9 @@ class ModelConfig:
             if getattr(self, name) < 1:
                 raise GdnbenchError(f"model.{name}: expected a positive number, got {getattr(self, name)}")
         if (self.arch == "hybrid") != bool(self.pattern):
-            raise GdnbenchError(f"model.pattern: goes with arch hybrid and only with it; got {self.arch!r}, {self.pattern!r}")
+            raise GdnbenchError(
+                f"model.pattern: goes with arch hybrid and only with it; got {self.arch!r}, {self.pattern!r}"
+            )
 
     @property
     def multiplicity(self) -> float:

@@ -74,9 +74,7 @@ class Decoder(nn.Module):
         self.config = config
         self.rules: tuple[Rule, ...] = ()
         self.embedding = Embedding(config.vocab_size, config.width, std=config.embedding_std)
-        self.blocks = nn.ModuleList(
-            Block(config, arch, layer) for layer, arch in enumerate(layer_mixers(config))
-        )
+        self.blocks = nn.ModuleList(Block(config, arch, layer) for layer, arch in enumerate(layer_mixers(config)))
         self.norm = RMSNorm(config.width, eps=config.norm_eps)
         if config.tied:
             self.logit_scale = Multiplier("readout", fan_in=config.width)
@@ -84,11 +82,11 @@ class Decoder(nn.Module):
             self.head = Projection(config.width, config.vocab_size, row="readout", init=normal(config.init_std))
 
     def forward(self, tokens: Tensor, state: list[Any] | None = None) -> tuple[Tensor, list[Any] | None]:
-        """Return logits ``[B, T, vocabulary]`` of ``tokens [B, T]``; with a state, continue it and return the new one."""
+        """Return logits ``[B, T, vocabulary]`` of ``tokens [B, T]``; with a state, continue and return the new one."""
         return self._run(self.embedding(tokens), state, step=False)
 
     def step(self, tokens: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
-        """Return logits ``[B, vocabulary]`` of one token each ``[B]``, and the state after it; ``state`` is consumed."""
+        """Return logits ``[B, vocabulary]`` of one token each ``[B]``, and the state after; ``state`` is consumed."""
         logits, new_state = self._run(self.embedding(tokens), state, step=True)
         assert new_state is not None
         return logits, new_state
@@ -108,9 +106,7 @@ class Decoder(nn.Module):
 
     def init_state(self, batch_size: int) -> list[Any]:
         """Return the state before the first token, one entry a block."""
-        return [
-            {name: layer.init_state(batch_size) for name, layer in _layers(block).items()} for block in self.blocks
-        ]
+        return [{name: layer.init_state(batch_size) for name, layer in _layers(block).items()} for block in self.blocks]
 
     def state_bytes(self, context: int, element_size: int = 4) -> int:
         """Return the bytes of one sequence's state after ``context`` tokens."""

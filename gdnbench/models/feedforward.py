@@ -22,7 +22,9 @@ class SwiGLU(StatefulLayer):
         self.up_proj = Projection(self.width, self.hidden, init=init)
         self.down_proj = Projection(self.hidden, self.width, init=init)
 
-    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+    def forward(
+        self, x: Tensor, state: State | None = None, shared: Shared | None = None
+    ) -> tuple[Tensor, State | None]:
         """Map ``[B, T, D]`` position by position."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)), state
 
@@ -58,7 +60,9 @@ class ChannelMix(StatefulLayer):
         self.key = Projection(self.width, self.hidden, init=normal(config.base_width**-0.5))
         self.value = Projection(self.hidden, self.width, init=constant(0.0))
 
-    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+    def forward(
+        self, x: Tensor, state: State | None = None, shared: Shared | None = None
+    ) -> tuple[Tensor, State | None]:
         """Map ``[B, T, D]``, each position also seeing the one before it."""
         previous = shift(x, None if state is None else state["last"])
         y = self.value(F.relu(self.key(x + (previous - x) * self.x_k)).square())

@@ -20,7 +20,7 @@ State = dict[str, Tensor]
 Shared = dict[str, Tensor]
 """What earlier layers hand to later ones within one forward pass (RWKV-7's first values); most mixers ignore it."""
 
-O = TypeVar("O")
+Chosen = TypeVar("Chosen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,9 @@ class StatefulLayer(nn.Module, ABC):
     """A layer ``[B, T, D] -> [B, T, D]`` that can also be run token by token with a state."""
 
     @abstractmethod
-    def forward(self, x: Tensor, state: State | None = None, shared: Shared | None = None) -> tuple[Tensor, State | None]:
+    def forward(
+        self, x: Tensor, state: State | None = None, shared: Shared | None = None
+    ) -> tuple[Tensor, State | None]:
         """Map ``x [B, T, D]``. With a state, continue from it and return the new one; without, return None."""
 
     @abstractmethod
@@ -41,7 +43,7 @@ class StatefulLayer(nn.Module, ABC):
 
     @abstractmethod
     def state_bytes(self, context: int, element_size: int) -> int:
-        """Return the bytes of one sequence's state after ``context`` tokens, with elements of ``element_size`` bytes."""
+        """Return the bytes of one sequence's state after ``context`` tokens; an element has ``element_size`` bytes."""
 
     @abstractmethod
     def parameter_count(self) -> int:
@@ -87,7 +89,7 @@ class Mixer(StatefulLayer):
         return {}
 
     @classmethod
-    def options(cls, config: ModelConfig, arch: str, expected: type[O]) -> O:
+    def options(cls, config: ModelConfig, arch: str, expected: type[Chosen]) -> Chosen:
         """Return this mixer's options: the class's defaults, the native block's, then the configuration's."""
         native = cls.native_options if config.block == "native" else {}
         values = {**native, **config.options.get(arch, {})}

@@ -1,4 +1,4 @@
-"""Expanding a preset into runs. Which seeds run where may depend on earlier losses, so a plan is made again as they come.
+"""Expanding a preset into runs; which seeds run where may depend on losses, so a plan is made again as they come.
 
 The expansion is a pure function of the preset and of the losses so far: the same results lead to the same runs.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gdnbench.configuration import canonical_json, from_mapping
+from gdnbench.data.vocabulary import vocabulary_of
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.parametrization import Parametrization
 from gdnbench.plan.budgets import match
@@ -60,9 +61,7 @@ def expand(preset: Preset, losses: Losses) -> Plan:
     return Plan(preset=preset, runs=tuple(unique.values()), later=later)
 
 
-def _cell(
-    preset: Preset, experiment: Experiment, arm: Arm, width: int, losses: Losses
-) -> tuple[list[RunSpec], int]:
+def _cell(preset: Preset, experiment: Experiment, arm: Arm, width: int, losses: Losses) -> tuple[list[RunSpec], int]:
     """Return the runs of one arm at one width, and the number that waits for losses."""
     seeds = arm.seeds or experiment.seeds
     base = _spec(preset, experiment, arm, width)
@@ -164,7 +163,7 @@ def _matched(
 def _model(preset: Preset, experiment: Experiment, arm: Arm, width: int) -> ModelConfig:
     """Return the arm's model; options of mixers that it does not use are left out of it, and so of its identity."""
     values = merged(merged(preset.model, experiment.model), arm.model)
-    values |= {"arch": arm.arch, "width": width}
+    values = {"vocab_size": vocabulary_of(preset.tokenizer), **values, "arch": arm.arch, "width": width}
     used = set(str(values.get("pattern", "")).replace(":", " ").split()) | {arm.arch}
     options = values.get("options", {})
     values["options"] = {name: options[name] for name in options if name in used}

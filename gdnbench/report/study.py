@@ -48,7 +48,7 @@ class ArmRuns:
         return sorted({width_of(record) for record in self.records})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
     """A set of records with the preset snapshots that it was run from."""
 
@@ -103,7 +103,7 @@ class Study:
         shared = [r for r in records if _shareable(r, own, given) and _place(r) not in taken]
         shared = list({_place(record): record for record in shared}.values())
         ids = frozenset(record.run_id for record in shared)
-        return ArmRuns(arm=arm, records=tuple([*own, *shared]), shared=ids)
+        return ArmRuns(arm=arm, records=(*own, *shared), shared=ids)
 
     def arms(self, experiment: Experiment) -> list[ArmRuns]:
         """Return all arms of an experiment in the preset's order, then those known from records only."""

@@ -148,4 +148,3 @@ def _flags(
     if limits := sum(regret.at_least for regret in regrets.values()):
         flags.append(f"regret of {limits} of {len(regrets)} seeds is a lower limit")
     return flags
-

@@ -7,6 +7,11 @@ from typing import Any, Literal
 SCHEMA_VERSION = 1
 
 
+def metric(value: float, unit: str) -> dict[str, Any]:
+    """Return the entry of a metric: its value and its unit."""
+    return {"value": value, "unit": unit}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One finished run, as stored in its ``run.json``.
@@ -14,7 +19,7 @@ class Record:
     Attributes:
         run_id: name of the run, from the hash of its specification.
         set: name of the set it is stored in.
-        kind: ``train``, ``coord_check``, ``decode``; later measurements add theirs.
+        kind: ``train``, ``coord_check``, ``decode`` or ``evaluation`` (of a trained run's model on a text).
         outcome: ``finished`` or ``diverged``, which is a result too.
         detail: one line on the outcome; empty for a run without incident.
         spec: the full configuration (`gdnbench.plan.spec.RunSpec` as plain data).

@@ -15,7 +15,7 @@ from typing import Any
 
 from gdnbench.configuration import canonical_json, digest, from_mapping, to_mapping
 from gdnbench.errors import GdnbenchError, unknown
-from gdnbench.results.files import set_aside, write_text
+from gdnbench.files import set_aside, write_text
 from gdnbench.results.record import SCHEMA_VERSION, Record
 
 

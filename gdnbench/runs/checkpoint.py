@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gdnbench.results.files import write_atomically
+from gdnbench.files import atomic_file
 
 MAGIC = b"gdnbench-checkpoint-1\n"
 
@@ -23,7 +23,9 @@ def save(path: Path, content: dict[str, Any]) -> None:
     torch.save(content, buffer)
     body = buffer.getbuffer()
     head = MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n"
-    write_atomically(path, lambda file: (file.write(head), file.write(body)))
+    with atomic_file(path) as file:
+        file.write(head)
+        file.write(body)
 
 
 def load(path: Path) -> dict[str, Any] | None:

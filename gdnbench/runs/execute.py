@@ -7,25 +7,32 @@ from functools import cache
 from typing import Any
 
 import torch
+from gdnbench_kernels.backends import BackendUnavailable
 
 from gdnbench import data, environment
 from gdnbench.configuration import to_mapping
 from gdnbench.data import TokenizedCorpus
 from gdnbench.errors import GdnbenchError
 from gdnbench.measure import coordinates, decode, memory
+from gdnbench.models.decoder import on_meta
 from gdnbench.plan.budgets import counts
 from gdnbench.plan.spec import RunSpec
 from gdnbench.results import Record, Store
-from gdnbench.runs.loop import Result, metric, train
+from gdnbench.results.record import metric
+from gdnbench.runs.loop import Result, train
 from gdnbench.runs.progress import Beat, Observer
 from gdnbench.runs.rows import Rows
 from gdnbench.runs.sources import source_digest
 from gdnbench.runs.train import build_model, build_optimizer
-from gdnbench_kernels.backends import BackendUnavailable
 
 
 def execute(
-    spec: RunSpec, store: Store, observer: Observer, *, changed_code: str = "refuse", about: Mapping[str, Any] | None = None
+    spec: RunSpec,
+    store: Store,
+    observer: Observer,
+    *,
+    changed_code: str = "refuse",
+    about: Mapping[str, Any] | None = None,
 ) -> Record | None:
     """Run one specification, unless its record exists by now, and store its record.
 
@@ -71,12 +78,16 @@ def load_corpus(name: str, tokenizer: str, splits: tuple[str, ...]) -> Tokenized
 
 
 def _measure(
-    spec: RunSpec, corpus: TokenizedCorpus, store: Store, observer: Observer, digest: str, changed_code: str, started: str
+    spec: RunSpec,
+    corpus: TokenizedCorpus,
+    store: Store,
+    observer: Observer,
+    digest: str,
+    changed_code: str,
+    started: str,
 ) -> Result:
     if spec.kind == "train":
-        return train(
-            spec, corpus, store, observer, digest=digest, changed_code=changed_code, started=started
-        )
+        return train(spec, corpus, store, observer, digest=digest, changed_code=changed_code, started=started)
     result = (_coordinates if spec.kind == "coord_check" else _decode)(spec, corpus, store, observer)
     result.started = started
     return result
@@ -184,17 +195,10 @@ def _record(
         environment={
             **environment.describe(spec.device),
             "threads": torch.get_num_threads(),
-            "backends": counts_backends(spec),
+            "backends": on_meta(spec.model).backends(),
             **about,
         },
         started=result.started,
         duration_s=round(seconds, 3),
         notes=tuple(result.notes),
     )
-
-
-def counts_backends(spec: RunSpec) -> dict[str, str]:
-    """Return the backend of every operation that the run's model uses."""
-    from gdnbench.models.decoder import on_meta
-
-    return on_meta(spec.model).backends()

@@ -8,11 +8,12 @@ from gdnbench.configuration import canonical_json
 from gdnbench.data import TokenizedCorpus
 from gdnbench.errors import GdnbenchError
 from gdnbench.evaluate.validation import validation_loss
+from gdnbench.files import set_aside
 from gdnbench.measure import memory
 from gdnbench.plan.budgets import counts
 from gdnbench.plan.spec import RunSpec
 from gdnbench.results import Store
-from gdnbench.results.files import set_aside
+from gdnbench.results.record import metric
 from gdnbench.runs import checkpoint
 from gdnbench.runs.progress import Beat, Interrupted, Observer
 from gdnbench.runs.rows import Rows
@@ -31,11 +32,6 @@ class Result:
     notes: list[str] = field(default_factory=list)
     started: str = ""
     seconds: float = 0.0
-
-
-def metric(value: float, unit: str) -> dict[str, Any]:
-    """Return a metric's entry in a record."""
-    return {"value": value, "unit": unit}
 
 
 def train(
@@ -88,9 +84,7 @@ def train(
     return result
 
 
-def _resume(
-    spec: RunSpec, store: Store, trainer: Trainer, result: Result, digest: str, changed_code: str
-) -> int:
+def _resume(spec: RunSpec, store: Store, trainer: Trainer, result: Result, digest: str, changed_code: str) -> int:
     """Restore the trainer from the run's checkpoint, if any; return the good bytes of its rows."""
     path = store.checkpoint_path(spec.run_id)
     try:
@@ -109,7 +103,9 @@ def _resume(
             )
         if changed_code == "restart":
             return 0
-        saved["notes"].append(f"resumed at step {saved['step']} under sources {digest[:10]}, begun under {saved['digest'][:10]}")
+        saved["notes"].append(
+            f"resumed at step {saved['step']} under sources {digest[:10]}, begun under {saved['digest'][:10]}"
+        )
     trainer.restore(saved)
     result.notes += saved["notes"]
     result.started = saved["started"]
@@ -131,7 +127,9 @@ def _run(
         last = trainer.fraction >= 1.0
         if trainer.step % spec.training.log_every == 0 or trainer.step == 1 or last or problem:
             # JSON has no NaN: a diverged step's numbers are left out of its row.
-            numbers = {key: value for key, value in row.items() if value == value and abs(_number(value)) != float("inf")}
+            numbers = {
+                key: value for key, value in row.items() if value == value and abs(_number(value)) != float("inf")
+            }
             rows.append({**numbers, "tokens_per_s": trainer.tokens_per_s})
         observer.beat(
             Beat(run_id=spec.run_id, fraction=trainer.fraction, loss=row["loss"], tokens_per_s=trainer.tokens_per_s)

@@ -19,7 +19,14 @@ BUSY_SECONDS = 1.0  # before a run that another process holds is tried again
 
 
 class View:
-    """What a reproduction shows; this one shows nothing."""
+    """What a reproduction shows, as a context manager around it; this one shows nothing."""
+
+    def __enter__(self) -> "View":
+        """Begin to show."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave the screen as it should stay."""
 
     def planned(self, plan: Plan, finished: set[str]) -> None:
         """The plan was made or grew."""

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gdnbench.results.files import storage_error
+from gdnbench.files import storage_error
 from gdnbench.results.store import canonical_line
 
 

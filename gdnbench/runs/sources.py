@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 import gdnbench_kernels
+
 from gdnbench.environment import PACKAGE, digest_of
 from gdnbench.models import registry
 from gdnbench.models.config import ModelConfig

@@ -87,7 +87,7 @@ class PlainView(View):
 
 
 class BarsView(PlainView):
-    """A bar for all and one for each running run; use it as a context manager."""
+    """A bar for all and one for each running run."""
 
     def __init__(self, console: Console):
         super().__init__(console)
@@ -97,6 +97,15 @@ class BarsView(PlainView):
         )  # fmt: skip
         self.all = self.progress.add_task("all runs", total=1.0, said="")
         self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "BarsView":
+        """Draw the bars."""
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Take the bars away."""
+        self.progress.stop()
 
     def planned(self, plan: Plan, finished: set[str]) -> None:
         """Take in the plan and move the bar of all."""

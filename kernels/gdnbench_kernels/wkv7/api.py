@@ -56,9 +56,7 @@ def wkv7(
     return output, state if output_final_state else None
 
 
-def wkv7_step(
-    r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor
-) -> tuple[Tensor, Tensor]:
+def wkv7_step(r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """Advance the recurrence of `wkv7` by one token; shapes are those of `wkv7` without T."""
     removed = torch.einsum("bhk,bhkv->bhv", a, state)
     state = w.exp()[..., None] * state + b[..., None] * removed[..., None, :] + k[..., None] * v[..., None, :]

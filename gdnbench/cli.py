@@ -1,0 +1,343 @@
+"""The command ``gdnbench``: parses arguments, prints results and errors, and leaves the work to the packages."""
+
+import json
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gdnbench.errors import GdnbenchError
+from gdnbench.version import __version__
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Does this architecture really beat a Transformer, at what cost, and do its hyperparameters transfer?",
+)
+
+# Typer carries its own copy of click, whose errors it does not export by name.
+UsageProblem = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+PresetArgument = Annotated[str, typer.Argument(help="name of a preset, or path of a .yaml file")]
+ResultsOption = Annotated[Path, typer.Option("--results", help="folder of the result sets")]
+ReportsOption = Annotated[Path, typer.Option("--reports", help="folder of the rendered reports")]
+SetOption = Annotated[str | None, typer.Option("--set", help="name of the result set; default: the preset's")]
+CorpusOption = Annotated[str | None, typer.Option(help="corpus: stdlib, text:<folder>, wikitext-103[:<folder>], ...")]
+TokenizerOption = Annotated[str | None, typer.Option(help="tokenizer: bytes, bpe:<vocabulary>, gpt2[:<file>]")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; nothing falls back to another device")]
+BackendOption = Annotated[str | None, typer.Option(help="backend of all operations: torch, reference, ...")]
+MixerOption = Annotated[list[Path], typer.Option("--mixer", help="file with a mixer of your own; repeatable")]
+
+
+class ChangedCode(StrEnum):
+    """What to do with a checkpoint that other source files wrote."""
+
+    REFUSE = "refuse"
+    ACCEPT = "accept"
+    RESTART = "restart"
+
+
+@app.command()
+def presets() -> None:
+    """List the presets."""
+    from gdnbench.presets import load_preset, preset_names
+
+    for name in preset_names():
+        preset = load_preset(name)
+        print(f"{name:16} [{preset.suits}] {preset.about.strip()}")
+
+
+@app.command()
+def plan(
+    preset: PresetArgument,
+    results: ResultsOption = Path("results"),
+    set_name: SetOption = None,
+    workers: Annotated[int | None, typer.Option(help="runs at once; default: the number of cores on a CPU")] = None,
+    corpus: CorpusOption = None,
+    tokenizer: TokenizerOption = None,
+    device: DeviceOption = None,
+    backend: BackendOption = None,
+    mixer: MixerOption = [],
+    as_json: Annotated[bool, typer.Option("--json", help="print all run specifications as JSON")] = False,
+) -> None:
+    """Print what a preset runs, with the expected time and memory; run nothing."""
+    from gdnbench import study
+    from gdnbench.configuration import to_mapping
+
+    _add_mixers(mixer)
+    chosen = study.choose(preset, corpus=corpus, tokenizer=tokenizer, device=device, backend=backend)
+    outlook = study.outlook(chosen, results, set_name or chosen.set, workers)
+    if as_json:
+        print(json.dumps([{"run_id": s.run_id, **to_mapping(s)} for s in outlook.plan.runs], indent=1))
+        return
+    for line in outlook.lines():
+        print(line)
+
+
+@app.command()
+def reproduce(
+    preset: PresetArgument,
+    results: ResultsOption = Path("results"),
+    reports: ReportsOption = Path("reports"),
+    set_name: SetOption = None,
+    workers: Annotated[int | None, typer.Option(help="runs at once; default: the number of cores on a CPU")] = None,
+    corpus: CorpusOption = None,
+    tokenizer: TokenizerOption = None,
+    device: DeviceOption = None,
+    backend: BackendOption = None,
+    mixer: MixerOption = [],
+    deterministic: Annotated[bool, typer.Option(help="refuse operations that could differ between runs")] = False,
+    changed_code: Annotated[ChangedCode, typer.Option(help="a checkpoint of other source files")] = ChangedCode.REFUSE,
+    report: Annotated[bool, typer.Option(help="render the report afterwards")] = True,
+) -> None:
+    """Run what is missing of a preset and render its report; call it again to go on after an interruption."""
+    from gdnbench import study
+    from gdnbench.environment import check_device
+
+    _add_mixers(mixer)
+    chosen = study.choose(preset, corpus=corpus, tokenizer=tokenizer, device=device, backend=backend)
+    name = set_name or chosen.set
+    check_device(chosen.preset.device)
+    hint = study.better_preset(chosen.preset)
+    if hint:
+        print(hint)
+    for line in study.outlook(chosen, results, name, workers).summary():
+        print(line)
+    summary = study.run(
+        chosen,
+        results,
+        name,
+        workers=workers,
+        deterministic=deterministic,
+        changed_code=changed_code.value,
+        mixers=tuple(mixer),
+        console=Console(),
+    )
+    print(f"{len(summary.stored)} runs stored in {results / name}")
+    if report:
+        _render(results, reports, name)
+    if summary.failed:
+        raise GdnbenchError(
+            f"{len(summary.failed)} runs failed: {', '.join(summary.failed)}; run the same command again"
+        )
+
+
+@app.command()
+def report(
+    set_name: Annotated[str, typer.Argument(metavar="SET", help="name of a result set")],
+    results: ResultsOption = Path("results"),
+    reports: ReportsOption = Path("reports"),
+) -> None:
+    """Render the report of a result set from its stored records."""
+    _render(results, reports, set_name)
+
+
+@app.command()
+def results(
+    set_name: Annotated[str, typer.Argument(metavar="SET", help="name of a result set")],
+    folder: ResultsOption = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="a JSON array of flat objects (the default)")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="a CSV table")] = False,
+) -> None:
+    """Export all records of a set as flat objects: `pandas.read_json` or `read_csv` takes them."""
+    from gdnbench.results.export import to_csv, to_json
+    from gdnbench.results.store import open_set
+
+    if as_json and as_csv:
+        raise GdnbenchError("results: --json and --csv exclude each other")
+    store = open_set(folder, set_name)
+    print((to_csv if as_csv else to_json)(store.records()), end="")
+    for line in store.damaged:
+        print(line, file=sys.stderr)
+
+
+@app.command("coord-check")
+def coord_check(
+    arch: Annotated[str, typer.Option(help="mixer name")] = "gdn",
+    table: Annotated[str, typer.Option(help="parametrization table")] = "mup_gdn",
+    switch: Annotated[list[str], typer.Option(help="name=choice; repeatable")] = [],
+    widths: Annotated[str, typer.Option(help="widths, separated by commas")] = "64,128,256",
+    base_width: Annotated[int, typer.Option(help="width at which the base constants hold")] = 64,
+    geometry: Annotated[str, typer.Option(help="paper: head dims grow; fixed_head: heads grow")] = "paper",
+    block: Annotated[str, typer.Option(help="controlled or native")] = "controlled",
+    seeds: Annotated[int, typer.Option(help="number of seeds; fewer than 3 give no verdict")] = 5,
+    after_steps: Annotated[str, typer.Option(help="steps after which sizes are taken")] = "1,4",
+    lr: Annotated[float, typer.Option(help="base learning rate")] = 2.0**-7,
+    optimizer: Annotated[str, typer.Option(help="adamw or sgd")] = "adamw",
+    corpus: CorpusOption = None,
+    tokenizer: TokenizerOption = None,
+    device: DeviceOption = None,
+    backend: BackendOption = None,
+    mixer: MixerOption = [],
+    results: ResultsOption = Path("results"),
+    set_name: Annotated[str, typer.Option("--set", help="name of the result set")] = "coord-check",
+    workers: Annotated[int | None, typer.Option(help="runs at once")] = None,
+) -> None:
+    """Check that activations and their updates keep their size over widths: slopes with intervals, and a verdict."""
+    from gdnbench import study
+
+    _add_mixers(mixer)
+    chosen = study.coordinate_check(
+        arch=arch,
+        table=table,
+        switches=dict(_pair(entry) for entry in switch),
+        widths=_numbers("--widths", widths),
+        base_width=base_width,
+        geometry=geometry,
+        block=block,
+        seeds=seeds,
+        after_steps=_numbers("--after-steps", after_steps),
+        lr=lr,
+        optimizer=optimizer,
+        corpus=corpus,
+        tokenizer=tokenizer,
+        device=device,
+        backend=backend,
+    )
+    study.run(chosen, results, set_name, workers=workers, mixers=tuple(mixer), console=Console(stderr=True))
+    for line in study.coordinate_verdict(chosen, results, set_name):
+        print(line)
+
+
+@app.command()
+def rules(
+    table: Annotated[str | None, typer.Argument(help="parametrization table; none: all tables as Markdown")] = None,
+    arch: Annotated[str, typer.Option(help="mixer name")] = "gdn",
+    width: Annotated[int, typer.Option(help="width")] = 256,
+    base_width: Annotated[int, typer.Option(help="base width")] = 64,
+    geometry: Annotated[str, typer.Option(help="paper or fixed_head")] = "paper",
+    switch: Annotated[list[str], typer.Option(help="name=choice; repeatable")] = [],
+    mixer: MixerOption = [],
+) -> None:
+    """Print what each parameter of a model gets under a table; without a table, the rules of all tables."""
+    from gdnbench.models.parametrization import document as tables
+
+    _add_mixers(mixer)
+    if table is None:
+        print(tables.markdown(), end="")
+        return
+    for line in tables.per_parameter(
+        table, arch=arch, width=width, base_width=base_width, geometry=geometry, switches=dict(map(_pair, switch))
+    ):
+        print(line)
+
+
+@app.command()
+def evaluate(
+    run_id: Annotated[str, typer.Argument(help="a finished run that kept its checkpoint")],
+    corpus: Annotated[str, typer.Option(help="wikitext-103:<folder>, text:<folder>, ...")],
+    metric: Annotated[str, typer.Option(help="wt103_token_ppl, lmeval_word_ppl, wt103_nounk_ppl or loss")] = "loss",
+    split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
+    window: Annotated[int | None, typer.Option(help="tokens of a window; default: the training length")] = None,
+    stride: Annotated[int | None, typer.Option(help="tokens scored by window; default: the window")] = None,
+    carry_state: Annotated[bool, typer.Option(help="carry the recurrent state from window to window")] = False,
+    out_of_domain: Annotated[bool, typer.Option(help="the model was trained on other text; label it so")] = False,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="metric loss: score only the first tokens of the split")
+    ] = None,
+    results: ResultsOption = Path("results"),
+    set_name: Annotated[str, typer.Option("--set", help="the run's result set")] = "quick",
+    mixer: MixerOption = [],
+) -> None:
+    """Evaluate a trained model on a text and store the result in its set; prints it as JSON."""
+    from gdnbench.runs.evaluation import evaluate_run
+
+    _add_mixers(mixer)
+    record = evaluate_run(
+        results,
+        set_name,
+        run_id,
+        corpus=corpus,
+        metric=metric,
+        split=split,
+        window=window,
+        stride=stride,
+        carry_state=carry_state,
+        out_of_domain=out_of_domain,
+        max_tokens=max_tokens,
+    )
+    print(json.dumps(record.flat(), indent=1))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has, which backends work, and what is missing for the others."""
+    from gdnbench.doctor import examine
+
+    for line in examine():
+        print(line)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+) -> None:
+    if version:
+        print(f"gdnbench {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command line; one line and a non-zero exit code for everything that went wrong."""
+    from gdnbench_kernels.backends import BackendUnavailable
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = app(standalone_mode=False)
+    except UsageProblem as error:
+        _fail(f"{error.format_message()} (gdnbench --help lists commands and options)", 2)
+    except (GdnbenchError, BackendUnavailable) as error:
+        _fail(str(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped; what was running is saved, and the same command goes on from there", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"gdnbench: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _render(results: Path, reports: Path, name: str) -> None:
+    from gdnbench.report.render import render
+    from gdnbench.results.store import open_set
+
+    store = open_set(results, name)
+    command = f"gdnbench report {name}"
+    page = render(store, reports / name, command=command)
+    for line in store.damaged:
+        print(line, file=sys.stderr)
+    print(f"report: {page}")
+
+
+def _add_mixers(paths: list[Path]) -> None:
+    from gdnbench.models import registry
+
+    for path in paths:
+        registry.add_file(path)
+
+
+def _pair(entry: str) -> tuple[str, str]:
+    name, sign, choice = entry.partition("=")
+    if not sign:
+        raise GdnbenchError(f"--switch {entry}: expected name=choice, such as gate_sgd_rule=hidden")
+    return name, choice
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise GdnbenchError(f"{option} {text!r}: expected whole numbers separated by commas") from None

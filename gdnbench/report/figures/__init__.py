@@ -1,0 +1,1 @@
+"""Figures: one function each, from analysed records to a matplotlib figure; `save` writes them."""

@@ -1,0 +1,111 @@
+"""Coordinate checks: sizes over width, and their slopes with intervals."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gdnbench.report.activations import START, CoordinateCheck, SiteSlope, site_name
+from gdnbench.report.figures.style import FAINT, colour, log2_ticks, new_figure
+
+# Sites that tell the story, by the end of their name; the last block of each is shown.
+SHOWN = (
+    (".q_proj", "#0072B2", "o"),
+    (".a_proj", "#D55E00", "s"),
+    (".b_proj", "#E69F00", "v"),
+    (".dt_proj", "#D55E00", "s"),
+    (".o_norm.in", "#6B6B6B", "P"),
+    (".o_proj", "#009E73", "^"),
+    (".out_proj", "#009E73", "^"),
+    (".down_proj", "#CC79A7", "D"),
+    ("logits", "#000000", "X"),
+)
+JUDGED = 0.2
+
+
+def size_lines(checks: Sequence[CoordinateCheck]) -> Figure:
+    """Draw sizes over width of one architecture: rows are the start and the last update, columns the arms."""
+    last = max(step for check in checks for step in check.steps())
+    steps = [START] if last == START else [START, last]
+    figure, axes = new_figure(len(steps), len(checks), height=0.9 + 2.1 * len(steps))
+    for index, axis in enumerate(axes):
+        step, check = steps[index // len(checks)], checks[index % len(checks)]
+        _lines(axis, check, step)
+        if index < len(checks):
+            axis.set_title(check.runs.arm, fontweight="bold")
+        if index % len(checks) == 0:
+            label = "size at the start" if step == START else f"update after {step} steps"
+            axis.set_ylabel(f"{label}\n(root mean square)")
+        if index >= len(axes) - len(checks):
+            axis.set_xlabel("width")
+    handles = {line.get_label(): line for axis in axes for line in axis.get_lines() if line.get_label()[0] != "_"}
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, handlelength=1.6)
+    return figure
+
+
+def slope_dots(checks: Sequence[CoordinateCheck]) -> Figure:
+    """Draw the slopes of one architecture's sites, last block: hollow the standard parametrization, filled the others."""
+    last = max(step for check in checks for step in check.steps())
+    steps = [START] if last == START else [START, last]
+    sites = list(dict.fromkeys(site for check in checks for site in _last_block(check)))
+    figure, axes = new_figure(1, len(steps), height=1.3 + 0.23 * len(sites))
+    arch = checks[0].runs.arch
+    for axis, step in zip(axes, steps):
+        axis.axvspan(-JUDGED, JUDGED, color="#ecece4", zorder=0)
+        axis.axvline(0, color="#999999", linewidth=0.8)
+        for index, check in enumerate(checks):
+            _dots(axis, check, step, sites, index, len(checks))
+        axis.set_title("at the start" if step == START else f"update, {step} steps")
+        axis.set_xlabel("slope over width")
+        axis.set_yticks(range(len(sites)), [site_name(site, arch, block=False) for site in sites])
+    axes[0].invert_yaxis()
+    handles = {line.get_label(): line for line in axes[0].get_lines() if line.get_label()[0] != "_"}
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _lines(axis: Axes, check: CoordinateCheck, step: int) -> None:
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log", base=10)
+    sites, widths = _last_block(check), set()
+    for ending, tone, marker in SHOWN:
+        slope = next((check.find(site, step) for site in reversed(sites) if site.endswith(ending)), None)
+        if slope is None:
+            continue
+        points = _mean_sizes(slope)
+        widths |= set(points)
+        name = site_name(slope.site, check.runs.arch, block=False)
+        axis.plot(list(points), list(points.values()), color=tone, marker=marker, label=name, markersize=4)
+    log2_ticks(axis, sorted(widths))
+    axis.minorticks_off()
+
+
+def _dots(axis: Axes, check: CoordinateCheck, step: int, sites: Sequence[str], index: int, arms: int) -> None:
+    tone, hollow = colour(check.runs.arch), index == 0 and arms > 1
+    label = check.runs.arm
+    for place, site in enumerate(sites):
+        slope = check.find(site, step)
+        if slope is None or slope.slope is None:
+            continue
+        y = place + (index - (arms - 1) / 2) * 0.32
+        shade = FAINT if slope.exempt else tone
+        reach = slope.slope.half_width or 0.0
+        axis.errorbar(slope.slope.mean, y, xerr=reach, color=shade, linewidth=1.1, label="_")
+        axis.plot(
+            [slope.slope.mean], [y], "o", color=shade, markerfacecolor="white" if hollow else shade, label=label
+        )  # fmt: skip
+        label = "_"
+
+
+def _last_block(check: CoordinateCheck) -> list[str]:
+    """Return the sites outside the blocks and those of the last block."""
+    blocks = [int(site.split(".")[1]) for site in check.sites() if site.startswith("blocks.")]
+    last = f"blocks.{max(blocks, default=0)}"
+    return [s for s in check.sites() if not s.startswith("blocks.") or s == last or s.startswith(f"{last}.")]
+
+
+def _mean_sizes(slope: SiteSlope) -> dict[int, float]:
+    """Return width -> geometric mean over seeds."""
+    sizes = {width: [v for v in by_seed.values() if v > 0] for width, by_seed in sorted(slope.sizes.items())}
+    return {width: float(np.exp(np.mean(np.log(values)))) for width, values in sizes.items() if values}

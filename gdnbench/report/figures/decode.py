@@ -1,0 +1,37 @@
+"""Generation over context: tokens per second and bytes of state."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from gdnbench.report.decoding import points
+from gdnbench.report.figures.style import colour, is_control, log2_ticks, new_figure
+from gdnbench.report.numbers import size
+from gdnbench.report.study import ArmRuns
+
+
+def decode_lines(arms: Sequence[ArmRuns], metric: str, label: str) -> Figure:
+    """Draw a metric of generation over context, both on logarithmic axes, with the interval over runs."""
+    figure, (axis,) = new_figure(height=3.2)
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    contexts: set[int] = set()
+    for arm in arms:
+        found = [(point.context, mean) for point in points(arm) if (mean := point.mean(metric)) is not None]
+        if not found:
+            continue
+        hollow = is_control(arm.records[0].spec["parametrization"]["table"])
+        line = {"color": colour(arm.arch), "linestyle": "--" if hollow else "-", "marker": "o", "capsize": 2.5}
+        reach = [mean.half_width or 0.0 for _, mean in found]
+        axis.errorbar([c for c, _ in found], [mean.mean for _, mean in found], yerr=reach, label=arm.arm, **line)
+        contexts |= {context for context, _ in found}
+    log2_ticks(axis, sorted(contexts))
+    axis.set_xlabel("context (tokens)")
+    axis.set_ylabel(label)
+    axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    number = size if "bytes" in metric else lambda value: f"{value:,.4g}"
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    figure.legend(loc="outside lower center", ncols=2, handlelength=2.4)
+    return figure

@@ -1,0 +1,76 @@
+"""Loss over learning rate for every width, one panel a parametrization, on shared axes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gdnbench.report.figures.style import FAINT, colour, new_figure, power_ticks, shades
+from gdnbench.report.transfer import Transfer, WidthCurve
+
+
+def lr_transfer(transfers: Sequence[Transfer]) -> Figure:
+    """Draw the sweeps of one architecture; panels are stacked so that optima can be compared down a line.
+
+    Points: runs (crosses at the top edge: diverged). Lines: mean over seeds. Diamonds: fitted optima with their 95%
+    interval over seeds, where there are 3.
+    """
+    shown = [transfer for transfer in transfers if transfer.curves]
+    figure, axes = new_figure(len(shown), 1, height=0.5 + 2.35 * len(shown))
+    for axis, transfer in zip(axes, shown):
+        _panel(axis, transfer)
+    _shared_limits(axes, shown)
+    power_ticks(axes[-1])
+    axes[-1].set_xlabel("base learning rate")
+    return figure
+
+
+def _panel(axis: Axes, transfer: Transfer) -> None:
+    axis.set_title(transfer.runs.arm, fontweight="bold")
+    axis.set_ylabel("validation loss\n(nat/token)")
+    for tone, curve in zip(shades(colour(transfer.runs.arch), len(transfer.curves)), transfer.curves.values()):
+        _curve(axis, curve, tone)
+
+
+def _curve(axis: Axes, curve: WidthCurve, tone: str) -> None:
+    for seed in curve.seeds.values():
+        axis.plot(list(seed), list(seed.values()), ".", color=tone, alpha=0.45, markersize=4)
+    for rate in sorted({rate for rates in curve.diverged.values() for rate in rates}):
+        axis.plot([rate], [0.97], "x", color=tone, transform=axis.get_xaxis_transform(), markersize=5)
+    if not curve.mean:
+        return
+    axis.plot(list(curve.mean), list(curve.mean.values()), "-", color=tone)
+    rate, loss = min(curve.mean.items())
+    axis.annotate(
+        f"{curve.width}", (rate, loss), (-4, 0), textcoords="offset points", ha="right", va="center",
+        color=tone, fontsize=8.5, fontweight="bold",
+    )  # fmt: skip
+    _mark_optimum(axis, curve, tone)
+
+
+def _mark_optimum(axis: Axes, curve: WidthCurve, tone: str) -> None:
+    optimum = curve.optimum
+    if optimum.x is None or optimum.loss is None:
+        return
+    interval = curve.interval
+    centre = interval.mean if interval is not None else optimum.x
+    if interval is not None and interval.half_width is not None:
+        axis.errorbar(centre, optimum.loss, xerr=interval.half_width, color="black", capsize=2.5, linewidth=1, zorder=5)
+    axis.plot([centre], [optimum.loss], "D", color=tone, markeredgecolor="black", markersize=5.5, zorder=6)
+
+
+def _shared_limits(axes: Sequence[Axes], transfers: Sequence[Transfer]) -> None:
+    """Cut losses far above the bottom of the curves, so that their minima can be told apart."""
+    means = [curve.mean for transfer in transfers for curve in transfer.curves.values() if curve.mean]
+    if not means:
+        return
+    losses = np.array([loss for mean in means for loss in mean.values()])
+    rates = [rate for mean in means for rate in mean]
+    worst_minimum = max(min(mean.values()) for mean in means)
+    low, high = losses.min(), min(losses.max(), worst_minimum + 1.2 * (worst_minimum - losses.min()) + 0.3)
+    axes[0].set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+    axes[0].set_xlim(min(rates) - 0.09 * (max(rates) - min(rates) + 1), max(rates) + 0.3)
+    axes[0].text(
+        0.0, 1.0, "width", transform=axes[0].transAxes, fontsize=8, color=FAINT, ha="left", va="top"
+    )  # fmt: skip

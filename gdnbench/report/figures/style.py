@@ -1,0 +1,95 @@
+"""One look for all figures: sizes for a phone's width, a colour an architecture, output without dates."""
+
+import colorsys
+from collections.abc import Sequence
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+WIDTH = 4.7  # inches: a phone's 358 CSS pixels scale its 9-point text to 7 points
+
+# Okabe and Ito's palette, which stays apart for colour-blind readers.
+COLOURS = {
+    "transformer": "#0072B2",
+    "gdn": "#D55E00",
+    "mamba2": "#009E73",
+    "rwkv7": "#CC79A7",
+    "hybrid": "#E69F00",
+}
+OTHER = ("#56B4E9", "#8A6D00", "#6B6B6B", "#000000")
+INK, FAINT = "#222222", "#8a8a8a"
+
+STYLE = {
+    "figure.dpi": 96,
+    "figure.facecolor": "white",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.edgecolor": "#666666",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "text.color": INK,
+    "svg.fonttype": "none",
+}
+
+
+def colour(arch: str) -> str:
+    """Return the architecture's colour, the same in every figure."""
+    return COLOURS.get(arch) or OTHER[sum(map(ord, arch)) % len(OTHER)]
+
+
+def shades(base: str, n: int) -> list[str]:
+    """Return ``n`` shades of a colour from light to dark, for the widths of one architecture."""
+    hue, _, saturation = colorsys.rgb_to_hls(*to_rgb(base))
+    lights = [0.72 - 0.5 * index / max(1, n - 1) for index in range(n)] if n > 1 else [0.4]
+    return [to_hex(colorsys.hls_to_rgb(hue, light, saturation * 0.9)) for light in lights]
+
+
+def is_control(table: str) -> bool:
+    """Say whether a parametrization is a standard one, drawn hollow and dashed."""
+    return table.startswith("sp")
+
+
+def new_figure(rows: int = 1, columns: int = 1, *, height: float, share: bool = True) -> tuple[Figure, list[Axes]]:
+    """Return a figure of the report's width and its axes, row by row."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False)
+    return figure, [axis for row in grid for axis in row]
+
+
+def log2_ticks(axis: Axes, values: Sequence[float], *, which: str = "x") -> None:
+    """Put one tick at each value of a base-2 axis and write the value in full."""
+    target = axis.xaxis if which == "x" else axis.yaxis
+    target.set_ticks(list(values))
+    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    target.set_minor_locator(_nothing())
+
+
+def power_ticks(axis: Axes) -> None:
+    """Write the x axis's values, which are log2, as powers of 2."""
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"2^{value:g}".replace("-", "−")))
+
+
+def _nothing() -> object:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()

@@ -1,0 +1,174 @@
+"""Evaluating a trained model on another text: the result is a record of its own, beside the run's."""
+
+import dataclasses
+import datetime
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gdnbench import data, environment
+from gdnbench.configuration import digest, from_mapping
+from gdnbench.errors import GdnbenchError, unknown
+from gdnbench.evaluate.perplexity import METRICS, WordPerplexity, evaluate_wikitext
+from gdnbench.evaluate.scoring import token_nll
+from gdnbench.models import Decoder
+from gdnbench.plan.spec import RunSpec
+from gdnbench.results import Record, Store
+from gdnbench.results.record import metric as entry
+from gdnbench.results.store import open_set
+from gdnbench.runs import checkpoint
+from gdnbench.runs.rows import Rows
+from gdnbench.runs.sources import source_digest
+from gdnbench.runs.train import build_model
+
+BATCH = 8
+
+
+def load_trained(store: Store, run_id: str) -> tuple[Record, RunSpec, Decoder]:
+    """Return the record, specification and trained model of a finished run that kept its checkpoint.
+
+    Raises:
+        GdnbenchError: no such run, no kept checkpoint, or a damaged one.
+    """
+    record = store.read(run_id)
+    if record is None:
+        known = sorted(path.parent.name for path in store.folder.glob("runs/*/checkpoint.pt"))
+        raise GdnbenchError(
+            f"no finished run {run_id!r} in {store.folder}; with a checkpoint: {', '.join(known) or 'none'}"
+        )
+    try:
+        saved = checkpoint.load(store.checkpoint_path(run_id))
+    except checkpoint.Corrupt as problem:
+        raise GdnbenchError(
+            f"{run_id}: its checkpoint is damaged ({problem}); remove its folder and run it again"
+        ) from problem
+    if saved is None:
+        raise GdnbenchError(
+            f"{run_id}: its checkpoint was not kept; set training.keep_checkpoint in the preset and run it again"
+        )
+    spec = from_mapping(RunSpec, record.spec, run_id)
+    model = build_model(spec)
+    model.load_state_dict(saved["model"])
+    return record, spec, model
+
+
+def evaluate_run(
+    root: Path,
+    set_name: str,
+    run_id: str,
+    *,
+    corpus: str,
+    metric: str,
+    split: str,
+    window: int | None,
+    stride: int | None,
+    carry_state: bool,
+    out_of_domain: bool,
+    max_tokens: int | None,
+) -> Record:
+    """Evaluate a run's model, store the result as a record of kind ``evaluation`` and return it.
+
+    Args:
+        root: folder of the result sets.
+        set_name: the run's set.
+        run_id: the run.
+        corpus: what it is evaluated on.
+        metric: ``loss`` or one of `gdnbench.evaluate.perplexity.METRICS`.
+        split: split of the corpus.
+        window: tokens of a window; None: the training length.
+        stride: tokens scored by window; None: the window.
+        carry_state: whether the state is carried from window to window.
+        out_of_domain: whether a metric that is only for models trained on its corpus is wanted all the same.
+        max_tokens: for ``loss``: only the first tokens of the split.
+
+    Raises:
+        GdnbenchError: the run, the corpus or the metric does not allow it.
+    """
+    store = open_set(root, set_name)
+    trained, spec, model = load_trained(store, run_id)
+    assert spec.training is not None
+    window = window or spec.training.seq_len
+    asked = {
+        "corpus": corpus, "metric": metric, "split": split, "window": window, "stride": stride or window,
+        "carry_state": carry_state, "max_tokens": max_tokens,
+    }  # fmt: skip
+    started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
+    torch.set_num_threads(spec.threads)
+    tokenizer = data.load(spec.data.corpus, spec.data.tokenizer, splits=("train",)).tokenizer
+    if metric in METRICS:
+        result = evaluate_wikitext(
+            model,
+            tokenizer,
+            corpus,
+            split,
+            metric,
+            window=window,
+            stride=stride,
+            trained_on=spec.data.corpus,
+            batch_size=BATCH,
+            carry_state=carry_state,
+            out_of_domain=out_of_domain,
+        )
+        about, metrics = _word_metrics(result)
+    else:
+        about, metrics = _loss(model, tokenizer, spec, asked)
+    record = dataclasses.replace(
+        trained,
+        run_id=f"evaluation-{metric}-{digest([run_id, asked])[:10]}",
+        kind="evaluation",
+        outcome="finished",
+        detail="",
+        metrics=metrics,
+        source_digest=source_digest(spec.model),
+        data={**about, "trained_on": trained.data},
+        environment={**environment.describe(spec.device), "threads": spec.threads, "backends": model.backends()},
+        started=started.isoformat(timespec="seconds"),
+        duration_s=round(time.perf_counter() - clock, 3),
+        notes=(f"evaluates {run_id} with {asked}",),
+    )
+    with store.lease(record.run_id):
+        Rows(store.rows_path(record.run_id), 0).close()
+        store.write(record)
+    return record
+
+
+def _word_metrics(result: WordPerplexity) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    about = dataclasses.asdict(result)
+    metrics = {
+        result.metric: entry(result.value, f"perplexity by {result.denominator_name}"),
+        "bits_per_byte": entry(result.bits_per_byte, f"bit by {result.bytes_name}"),
+        "denominator": entry(result.denominator, result.denominator_name),
+        "excluded": entry(result.excluded, "<unk> word"),
+    }
+    return about, metrics
+
+
+def _loss(
+    model: Decoder, tokenizer: data.Tokenizer, spec: RunSpec, asked: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return loss and bits per byte over a split, in the tokens of the training corpus."""
+    if asked["metric"] != "loss":
+        raise unknown("metric", asked["metric"], [*METRICS, "loss"])
+    documents = data.open_corpus(asked["corpus"])
+    tokens = tokenizer.encode("\n\n".join(documents.documents(asked["split"])))[: asked["max_tokens"]]
+    scores = token_nll(
+        model,
+        tokens,
+        separator=tokenizer.separator,
+        window=asked["window"],
+        stride=asked["stride"],
+        batch_size=BATCH,
+        carry_state=asked["carry_state"],
+    )
+    size = int(tokenizer.byte_lengths[tokens].sum())
+    about = {**asked, "document_start": "the separator once, before the split as one stream", "tokens": len(tokens)}
+    about["out_of_domain"] = asked["corpus"] != spec.data.corpus
+    total = float(scores.sum())
+    metrics = {
+        "loss": entry(total / len(tokens), "nat/token"),
+        "bits_per_byte": entry(total / math.log(2) / size, "bit/byte"),
+    }
+    return about, metrics

@@ -1,0 +1,224 @@
+"""What a command does with a preset: choose it with overrides, look ahead, run it, and read its coordinate check."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from gdnbench.configuration import from_mapping, to_mapping
+from gdnbench.environment import usable_cores
+from gdnbench.errors import GdnbenchError
+from gdnbench.files import write_text
+from gdnbench.plan import estimate
+from gdnbench.plan.budgets import counts
+from gdnbench.plan.expand import Plan, expand, merged
+from gdnbench.plan.spec import RunSpec
+from gdnbench.presets import Preset, load_preset, preset_names
+from gdnbench.results import Store
+from gdnbench.runs.reproduce import Summary, loss_of
+from gdnbench.runs.reproduce import reproduce as reproduce_runs
+from gdnbench.runs.view import BarsView, PlainView
+from gdnbench.runs.worker import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A preset with the command's overrides, and the name of the set that goes with both."""
+
+    preset: Preset
+    set: str
+
+
+def choose(
+    name: str,
+    *,
+    corpus: str | None = None,
+    tokenizer: str | None = None,
+    device: str | None = None,
+    backend: str | None = None,
+) -> Chosen:
+    """Return a preset with overrides; a set of overridden runs has a name of its own, so that they never mix."""
+    preset = load_preset(name)
+    given = {"corpus": corpus, "tokenizer": tokenizer, "device": device, "backend": backend}
+    given = {key: value for key, value in given.items() if value is not None}
+    suffix = "".join(f"-{_slug(value)}" for value in given.values())
+    if (backend := given.pop("backend", None)) is not None:
+        preset = dataclasses.replace(preset, model=merged(preset.model, {"backend": backend}))
+    return Chosen(preset=dataclasses.replace(preset, **given), set=preset.name + suffix)  # type: ignore[arg-type]
+
+
+def _slug(value: str) -> str:
+    """Return the telling end of a name or path, as letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", value.rstrip("/").rpartition("/")[2].lower()).strip("-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """A plan with what of it is stored, and what the rest is expected to take."""
+
+    plan: Plan
+    stored: frozenset[str]
+    costs: Mapping[str, estimate.Cost]
+    workers: int
+    rate_source: str
+
+    def summary(self) -> list[str]:
+        """Return the totals as lines."""
+        missing = [spec for spec in self.plan.runs if spec.run_id not in self.stored]
+        mean = sum(self.costs[s.run_id].seconds for s in self.plan.runs) / max(1, len(self.plan.runs))
+        seconds = [self.costs[spec.run_id].seconds for spec in missing] + [mean] * self.plan.later
+        peak = max((cost.peak_gib for cost in self.costs.values()), default=0.0) * self.workers
+        later = f", about {self.plan.later} more once the first losses are known" if self.plan.later else ""
+        return [
+            f"{self.plan.preset.name}: {len(self.plan.runs)} runs{later}; {len(self.stored)} stored",
+            f"expected: {estimate.makespan(seconds, self.workers) / 60:.1f} min with {self.workers} at once, "
+            f"up to {peak:.1f} GiB of memory ({self.rate_source})",
+        ]
+
+    def lines(self) -> list[str]:
+        """Return every run with its realised sizes and costs, then the totals."""
+        head = f"{'run':64} {'params':>10} {'non-emb':>10} {'MLP':>10} {'match':>7} {'seconds':>8} {'GiB':>5}"
+        return [head, *map(self._line, self.plan.runs), *self.summary()]
+
+    def _line(self, spec: RunSpec) -> str:
+        length = spec.training.seq_len if spec.training else 64
+        sizes, cost = counts(spec.model, length), self.costs[spec.run_id]
+        mark = "stored" if spec.run_id in self.stored else f"{cost.seconds:.1f}"
+        match = f"{spec.matched.deviation:+.2%}" if spec.matched else ""
+        widths = spec.model.mlp_width
+        mlp = (
+            "ratio"
+            if widths is None
+            else "/".join(map(str, dict.fromkeys(widths if isinstance(widths, tuple) else [widths])))
+        )
+        return (
+            f"{spec.run_id:64} {sizes.params_total:>10,} {sizes.params_non_embedding:>10,} {mlp:>10} {match:>7} "
+            f"{mark:>8} {cost.peak_gib:>5.1f}"
+        )
+
+
+def outlook(chosen: Chosen, root: Path, name: str, workers: int | None) -> Outlook:
+    """Look ahead: expand the plan by what is stored and estimate the rest; nothing is run."""
+    records = Store(root, name).records()
+    plan = expand(chosen.preset, {record.run_id: loss_of(record) for record in records})
+    rate, source = estimate.measured_rate(records, chosen.preset.device), "by the speed of this set's runs"
+    if rate is None:
+        device = chosen.preset.device
+        rate, source = estimate.probed_rate(device), "by a probe of this machine's matrix products"
+    costs = {
+        spec.run_id: estimate.Cost(seconds=estimate.seconds(spec, rate), peak_gib=estimate.peak_gib(spec))
+        for spec in plan.runs
+    }
+    stored = frozenset(record.run_id for record in records) & costs.keys()
+    return Outlook(plan=plan, stored=stored, costs=costs, workers=_workers(chosen, workers), rate_source=source)
+
+
+def run(
+    chosen: Chosen,
+    root: Path,
+    name: str,
+    *,
+    workers: int | None = None,
+    deterministic: bool = False,
+    changed_code: str = "refuse",
+    mixers: Sequence[Path] = (),
+    console: Console,
+) -> Summary:
+    """Run what is missing, with the preset as it was run stored beside the results.
+
+    Raises:
+        GdnbenchError: a run was refused; KeyboardInterrupt: asked to stop. Either way all others are saved.
+    """
+    store = Store(root, name)
+    snapshot = yaml.safe_dump(to_mapping(chosen.preset), sort_keys=False, allow_unicode=True)
+    write_text(store.folder / "presets" / f"{chosen.preset.name}.yaml", snapshot)
+    settings = Settings(
+        root=root.resolve(),
+        set=name,
+        threads=chosen.preset.threads,
+        deterministic=deterministic,
+        changed_code=changed_code,
+        mixers=tuple(path.resolve() for path in mixers),
+    )
+    view = BarsView(console) if console.is_terminal else PlainView(console)
+    with view:
+        summary = reproduce_runs(chosen.preset, store, settings, workers=_workers(chosen, workers), view=view)
+    write_plan(chosen, store)
+    return summary
+
+
+def write_plan(chosen: Chosen, store: Store) -> None:
+    """Store the ids of the runs that the preset consists of, so that a report leaves out what is no part of it."""
+    plan = expand(chosen.preset, {record.run_id: loss_of(record) for record in store.records()})
+    ids = sorted(spec.run_id for spec in plan.runs)
+    write_text(store.folder / "presets" / f"{chosen.preset.name}.plan.json", json.dumps(ids, indent=1) + "\n")
+
+
+def _workers(chosen: Chosen, workers: int | None) -> int:
+    if workers is not None and workers < 1:
+        raise GdnbenchError(f"--workers {workers}: expected at least 1")
+    default = 1 if chosen.preset.device == "cuda" else max(1, usable_cores() // chosen.preset.threads)
+    return workers or default
+
+
+def better_preset(preset: Preset) -> str | None:
+    """Return a hint where a GPU is found and the preset does not use it."""
+    import torch
+
+    if preset.suits == "gpu" or not torch.cuda.is_available():
+        return None
+    others = [name for name in preset_names() if load_preset(name).suits == "gpu"]
+    names = ", ".join(others) or "none yet in this version"
+    return f"note: {torch.cuda.get_device_name()} found; presets made for a GPU: {names}"
+
+
+def coordinate_check(
+    *,
+    arch: str,
+    table: str,
+    switches: Mapping[str, str],
+    widths: Sequence[int],
+    base_width: int,
+    geometry: str,
+    block: str,
+    seeds: int,
+    after_steps: Sequence[int],
+    lr: float,
+    optimizer: str,
+    corpus: str | None,
+    tokenizer: str | None,
+    device: str | None,
+    backend: str | None,
+) -> Chosen:
+    """Return the preset of one coordinate check, with the constants of the ``quick`` preset."""
+    quick = load_preset("quick")
+    model = {"base_width": base_width, "geometry": geometry, "block": block}
+    if backend:
+        model["backend"] = backend
+    values: dict[str, Any] = {
+        "name": "coord-check",
+        "title": f"Coordinate check of {arch} under {table}",
+        "about": "One architecture under one parametrization.",
+        "corpus": corpus or quick.corpus,
+        "tokenizer": tokenizer or quick.tokenizer,
+        "device": device or "cpu",
+        "model": merged(quick.model, model),
+        "optimizer": {"name": optimizer, "lr": lr},
+        "coordinates": {"after_steps": list(after_steps)},
+        "experiments": [
+            {
+                "name": "coordinates",
+                "kind": "coord_check",
+                "widths": list(widths),
+                "seeds": list(range(seeds)),
+                "arms": [{"name": f"{arch} {table}", "arch": arch, "table": table, "switches": dict(switches)}],
+            }
+        ],
+    }
+    return Chosen(preset=from_mapping(Preset, values, "coord-check"), set="coord-check")
