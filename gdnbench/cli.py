@@ -21,7 +21,9 @@ app = typer.Typer(
 )
 
 # Typer carries its own copy of click, whose errors it does not export by name.
-UsageProblem = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+UsageProblem: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
+)
 
 PresetArgument = Annotated[str, typer.Argument(help="name of a preset, or path of a .yaml file")]
 ResultsOption = Annotated[Path, typer.Option("--results", help="folder of the result sets")]
@@ -294,7 +296,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except UsageProblem as error:
-        _fail(f"{error.format_message()} (gdnbench --help lists commands and options)", 2)
+        message = error.format_message()  # type: ignore[attr-defined]
+        _fail(f"{message} (gdnbench --help lists commands and options)", 2)
     except (GdnbenchError, BackendUnavailable) as error:
         _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):

@@ -46,11 +46,11 @@ def choose(
     """Return a preset with overrides; a set of overridden runs has a name of its own, so that they never mix."""
     preset = load_preset(name)
     given = {"corpus": corpus, "tokenizer": tokenizer, "device": device, "backend": backend}
-    given = {key: value for key, value in given.items() if value is not None}
-    suffix = "".join(f"-{_slug(value)}" for value in given.values())
-    if (backend := given.pop("backend", None)) is not None:
+    chosen = {key: value for key, value in given.items() if value is not None}
+    suffix = "".join(f"-{_slug(value)}" for value in chosen.values())
+    if chosen.pop("backend", None) is not None:
         preset = dataclasses.replace(preset, model=merged(preset.model, {"backend": backend}))
-    return Chosen(preset=dataclasses.replace(preset, **given), set=preset.name + suffix)  # type: ignore[arg-type]
+    return Chosen(preset=dataclasses.replace(preset, **chosen), set=preset.name + suffix)  # type: ignore[arg-type]
 
 
 def _slug(value: str) -> str:

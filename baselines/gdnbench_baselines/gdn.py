@@ -115,8 +115,8 @@ class GatedDeltaNet(Mixer):
         x = x[:, None]
         q, k, v, new = self._inputs(x, state)
         g, beta = self._gates(x)
-        tokens = (t[:, 0] for t in (q, k, v, g, beta))
-        o, memory = gated_delta_rule_step(*tokens, state["memory"], scale=self.output_scale.value)
+        q, k, v, g, beta = (t[:, 0] for t in (q, k, v, g, beta))
+        o, memory = gated_delta_rule_step(q, k, v, g, beta, state["memory"], scale=self.output_scale.value)
         return self._output(o[:, None], x)[:, 0], {**new, "memory": memory}
 
     def _inputs(self, x: Tensor, state: State | None) -> tuple[Tensor, Tensor, Tensor, State]:

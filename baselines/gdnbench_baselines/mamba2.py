@@ -40,7 +40,7 @@ class Options:
 
 
 class Mamba2(Mixer):
-    """State space duality between short convolutions and a gated norm; its native block has no MLP and twice the depth."""
+    """State space duality between convolutions and a gated norm; its native block has no MLP and twice the depth."""
 
     Options = Options
     operation = "ssd"
@@ -99,7 +99,7 @@ class Mamba2(Mixer):
         x = x[:, None]
         c, b, u, new = self._inputs(x, state)
         g, dt = self._gates(x)
-        o, memory = ssd_step(*(t[:, 0] for t in (c, b, u, g, dt)), state["memory"])
+        o, memory = ssd_step(c[:, 0], b[:, 0], u[:, 0], g[:, 0], dt[:, 0], state["memory"])
         return self._output(o[:, None], u, x)[:, 0], {**new, "memory": memory}
 
     def _inputs(self, x: Tensor, state: State | None) -> tuple[Tensor, Tensor, Tensor, State]:

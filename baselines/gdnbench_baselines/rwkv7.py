@@ -74,6 +74,8 @@ class TimeMix(Mixer):
     k_k: Tensor
     k_a: Tensor
     r_k: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
@@ -124,8 +126,10 @@ class TimeMix(Mixer):
     def step(self, x: Tensor, state: State, shared: Shared | None = None) -> tuple[Tensor, State]:
         """Map one token ``[B, D]`` by the recurrence itself."""
         r, w, k, v, a, b, gate = self._inputs(x[:, None], state, shared)
-        o, memory = wkv7_step(*(t[:, 0] for t in (r, w, k, v, a, b)), state["memory"])
-        return self._output(o[:, None], r, k, v, gate)[:, 0], {"last": x, "memory": memory}
+        r, w, k, v, a, b = (t[:, 0] for t in (r, w, k, v, a, b))
+        o, memory = wkv7_step(r, w, k, v, a, b, state["memory"])
+        y = self._output(o[:, None], r[:, None], k[:, None], v[:, None], gate)
+        return y[:, 0], {"last": x, "memory": memory}
 
     def _inputs(self, x: Tensor, state: State | None, shared: Shared | None) -> tuple[Tensor, ...]:
         """Return r, log decay, k, v, removal and writing keys ``[B, T, H, head_dim]``, and the gate ``[B, T, D]``."""
@@ -154,7 +158,7 @@ class TimeMix(Mixer):
             self.heads,
             self.norm_weight,
             self.norm_bias,
-            eps=1e-5 * self.head_dim,  # type: ignore[arg-type]
+            eps=1e-5 * self.head_dim,
         ).view(batch, time, -1)
         weights = (r * k * self.r_k.view(self.heads, self.head_dim)).sum(-1, keepdim=True)
         return self.o_proj((normed + self.bonus(weights * v).flatten(2)) * gate)

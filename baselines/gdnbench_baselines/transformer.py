@@ -1,6 +1,7 @@
 """Causal softmax attention with rotary positions and grouped heads (Vaswani 2017; Su 2021; Ainslie 2023)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from gdnbench_kernels.attention import attention
@@ -44,7 +45,7 @@ class Attention(Mixer):
 
     Options = Options
     operation = "attention"
-    native_options = {"qk_norm": True, "conv_size": 4, "output_gate": True}
+    native_options: ClassVar = {"qk_norm": True, "conv_size": 4, "output_gate": True}
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
@@ -83,7 +84,7 @@ class Attention(Mixer):
         """Map ``[B, T, D]``; with a state, attend to its keys and values too."""
         projected = [self.q_proj(x), self.k_proj(x), self.v_proj(x)]
         new: State = {}
-        for index, conv in enumerate(self.convs):
+        for index, conv in enumerate(self._convs()):
             projected[index], new[f"tail_{index}"] = conv(projected[index], state and state[f"tail_{index}"])
         q, k, v = (p.unflatten(-1, (-1, self.head_dim)) for p in projected)
         if self.q_norm is not None and self.k_norm is not None:
@@ -98,6 +99,9 @@ class Attention(Mixer):
             o = self.o_norm(o) * F.silu(self.g_proj(x)).unflatten(-1, (-1, self.head_dim))
         return self.mixer_output(self.o_proj(o.flatten(2))), None if state is None else new
 
+    def _convs(self) -> list[ShortConvolution]:
+        return [conv for conv in self.convs if isinstance(conv, ShortConvolution)]
+
     def _rotate(self, x: Tensor, past: int) -> Tensor:
         """Turn ``x [B, T, H, head_dim]`` by its positions, which start at ``past``."""
         half = self.head_dim // 2
@@ -111,12 +115,12 @@ class Attention(Mixer):
     def init_state(self, batch_size: int) -> State:
         """Return an empty cache; it grows by doubling, so that a token costs no copy of all before it."""
         empty = self._empty(batch_size, 0, self.kv_heads, self.head_dim)
-        tails = {f"tail_{index}": conv.init_tail(batch_size) for index, conv in enumerate(self.convs)}  # type: ignore[operator]
+        tails = {f"tail_{index}": conv.init_tail(batch_size) for index, conv in enumerate(self._convs())}
         return {"k": empty, "v": empty, "length": torch.zeros((), dtype=torch.int64), **tails}
 
     def state_bytes(self, context: int, element_size: int) -> int:
         """A key and a value by token and head, and the convolutions' tails; not what the cache reserves ahead."""
-        tails = sum((conv.size - 1) * conv.weight.shape[0] for conv in self.convs)  # type: ignore[operator,union-attr,index,misc]
+        tails = sum((conv.size - 1) * conv.weight.shape[0] for conv in self._convs())
         return (2 * context * self.kv_heads * self.head_dim + tails) * element_size
 
     def parameter_count(self) -> int:
@@ -124,13 +128,13 @@ class Attention(Mixer):
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         matrices = self.width * ((3 if self.g_proj is not None else 2) * queries + 2 * keys)
         norms = sum(self.head_dim for norm in (self.q_norm, self.k_norm, self.o_norm) if norm is not None)
-        return matrices + norms + sum(conv.parameter_count() for conv in self.convs)  # type: ignore[operator,misc]
+        return matrices + norms + sum(conv.parameter_count() for conv in self._convs())
 
     def flops_per_token(self, context: int) -> int:
         """A multiply-add a matrix weight; scores and values ``4 H head_dim`` a visible key, ``(T + 1) / 2`` of them."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         matrices = 2 * self.width * ((3 if self.g_proj is not None else 2) * queries + 2 * keys)
-        convs = sum(conv.flops_per_token() for conv in self.convs)  # type: ignore[operator,misc]
+        convs = sum(conv.flops_per_token() for conv in self._convs())
         return matrices + convs + 2 * queries * (context + 1)
 
 

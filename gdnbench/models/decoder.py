@@ -10,7 +10,7 @@ from gdnbench.errors import GdnbenchError
 from gdnbench.models import registry
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.feedforward import build_feedforward
-from gdnbench.models.mixer import Mixer, Shared, State
+from gdnbench.models.mixer import Mixer, Shared, State, StatefulLayer
 from gdnbench.models.norm import RMSNorm
 from gdnbench.models.parametrization import Parametrization, Rule, apply
 from gdnbench.models.pattern import layer_mixers
@@ -51,16 +51,23 @@ class Block(nn.Module):
     ) -> tuple[Tensor, dict[str, State] | None]:
         """Map ``[B, T, D]`` (or ``[B, D]`` for a step); with a state, return the state after it."""
         new: dict[str, State] = {}
-        parts = [("mixer", self.mixer_norm, self.mixer)]
-        if self.feedforward is not None:
-            parts.append(("feedforward", self.feedforward_norm, self.feedforward))  # type: ignore[arg-type]
-        for name, norm, layer in parts:
-            run = layer.step if step else layer
-            y, carried = run(norm(x), None if state is None else state[name], shared)
+        for name, (norm, layer) in self.layers().items():
+            if step:
+                assert state is not None
+                y, carried = layer.step(norm(x), state[name], shared)
+            else:
+                y, carried = layer(norm(x), None if state is None else state[name], shared)
             x = x + y
             if carried is not None:
                 new[name] = carried
         return x, None if state is None else new
+
+    def layers(self) -> dict[str, tuple[RMSNorm, StatefulLayer]]:
+        """Return the layers that are summed into the residual stream, each with its norm, in order."""
+        layers: dict[str, tuple[RMSNorm, StatefulLayer]] = {"mixer": (self.mixer_norm, self.mixer)}
+        if self.feedforward is not None and self.feedforward_norm is not None:
+            layers["feedforward"] = (self.feedforward_norm, self.feedforward)
+        return layers
 
 
 class Decoder(nn.Module):
@@ -106,19 +113,19 @@ class Decoder(nn.Module):
 
     def init_state(self, batch_size: int) -> list[Any]:
         """Return the state before the first token, one entry a block."""
-        return [{name: layer.init_state(batch_size) for name, layer in _layers(block).items()} for block in self.blocks]
+        blocks = (block.layers().items() for block in self.block_list())
+        return [{name: layer.init_state(batch_size) for name, (_, layer) in layers} for layers in blocks]
 
     def state_bytes(self, context: int, element_size: int = 4) -> int:
         """Return the bytes of one sequence's state after ``context`` tokens."""
-        layers = (layer for block in self.blocks for layer in _layers(block).values())
-        return sum(layer.state_bytes(context, element_size) for layer in layers)
+        return sum(layer.state_bytes(context, element_size) for layer in self._layers())
 
     def parameter_count(self, *, embedding: bool) -> int:
         """Return the number of parameters by formula, with or without the embedding and an untied head."""
         config = self.config
         tables = config.vocab_size * config.width * (1 if config.tied else 2)
-        layers = [layer.parameter_count() for block in self.blocks for layer in _layers(block).values()]
-        norms = config.width * (1 + sum(len(_layers(block)) for block in self.blocks))
+        layers = [layer.parameter_count() for layer in self._layers()]
+        norms = config.width * (1 + len(layers))
         return sum(layers) + norms + (tables if embedding else 0)
 
     def flops_per_token(self, context: int, *, training: bool = False) -> int:
@@ -127,15 +134,21 @@ class Decoder(nn.Module):
         The sum of the layers' formulas and of the head's ``2 D vocabulary``; the embedding is a look-up, and norms
         and residual sums are not counted. Training takes three times the forward pass.
         """
-        layers = (layer for block in self.blocks for layer in _layers(block).values())
-        forward = sum(layer.flops_per_token(context) for layer in layers)
+        forward = sum(layer.flops_per_token(context) for layer in self._layers())
         forward += 2 * self.config.width * self.config.vocab_size
         return 3 * forward if training else forward
 
     def backends(self) -> dict[str, str]:
         """Return the backend of every operation that the mixers use."""
-        mixers = [block.mixer for block in self.blocks]  # type: ignore[union-attr]
-        return {str(mixer.operation): str(mixer.impl) for mixer in mixers if mixer.operation}  # type: ignore[union-attr]
+        mixers = [block.mixer for block in self.block_list()]
+        return {mixer.operation: mixer.impl for mixer in mixers if mixer.operation}
+
+    def block_list(self) -> list[Block]:
+        """Return the blocks, first to last."""
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    def _layers(self) -> list[StatefulLayer]:
+        return [layer for block in self.block_list() for _, layer in block.layers().values()]
 
 
 def build_decoder(config: ModelConfig, parametrization: Parametrization, *, seed: int) -> Decoder:
@@ -147,7 +160,7 @@ def build_decoder(config: ModelConfig, parametrization: Parametrization, *, seed
     model = Decoder(config)
     with torch.device("meta"):
         base = Decoder(config.at_base())
-    role_rows = {role: entry for block in model.blocks for role, entry in block.mixer.role_rows.items()}  # type: ignore[union-attr]
+    role_rows = {role: entry for block in model.block_list() for role, entry in block.mixer.role_rows.items()}
     model.rules = apply(model, base, parametrization, seed=seed, role_rows=role_rows)
     stated, actual = model.parameter_count(embedding=True), sum(p.numel() for p in model.parameters())
     if stated != actual:
@@ -159,10 +172,3 @@ def on_meta(config: ModelConfig) -> Decoder:
     """Return the decoder without memory for its weights, to count what it would have."""
     with torch.device("meta"):
         return Decoder(config)
-
-
-def _layers(block: Any) -> dict[str, Any]:
-    layers = {"mixer": block.mixer}
-    if block.feedforward is not None:
-        layers["feedforward"] = block.feedforward
-    return layers

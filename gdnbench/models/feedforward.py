@@ -93,4 +93,4 @@ def build_feedforward(kind: str, config: ModelConfig, layer: int) -> StatefulLay
     if kind not in FEEDFORWARDS:
         raise unknown("feedforward", kind, FEEDFORWARDS)
     build = FEEDFORWARDS[kind]
-    return None if build is None else build(config, layer)  # type: ignore[call-arg,arg-type]
+    return None if build is None else build(config, layer)

@@ -21,7 +21,8 @@ def layer_mixers(config: ModelConfig) -> list[str]:
 
 def _by_share(pattern: str, depth: int) -> list[str]:
     """Expand ``"gdn:0.8 transformer:0.2"``: each share ends at the nearest whole block."""
-    names, total = [], 0.0
+    names: list[str] = []
+    total = 0.0
     for entry in pattern.split():
         name, _, share = entry.partition(":")
         try:

@@ -61,9 +61,7 @@ def declare(module: nn.Module, name: str, shape: tuple[int, ...], role: Role) ->
     """Create the parameter ``name`` of ``module`` with its role, and return it."""
     parameter = nn.Parameter(torch.zeros(shape))
     module.register_parameter(name, parameter)
-    if not hasattr(module, "roles"):
-        module.roles = {}  # type: ignore[assignment]
-    module.roles[name] = role  # type: ignore[index,operator]
+    vars(module).setdefault("roles", {})[name] = role
     return parameter
 
 

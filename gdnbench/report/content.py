@@ -56,6 +56,7 @@ class Table:
         note: what its words mean, below it.
         wide: columns of running text, by number, which may wrap.
         runs_column: whether a last column links each row's runs.
+        more: rows that only the files have.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Table:
     note: str = ""
     wide: tuple[int, ...] = ()
     runs_column: bool = True
+    more: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,9 +37,9 @@ def test_parameters(arch, block, geometry, tied, tiny_config):
 @every_model
 @torch.no_grad()
 def test_state_bytes(arch, block, geometry, tied, dtype, tiny_config, tiny_tokens):
-    model = build_decoder(
-        tiny_config(arch, block=block, geometry=geometry, tied=tied), Parametrization(), seed=0
-    ).to(dtype)
+    model = build_decoder(tiny_config(arch, block=block, geometry=geometry, tied=tied), Parametrization(), seed=0).to(
+        dtype
+    )
     for context in (1, 9):
         _, states = model(tiny_tokens(1, context), model.init_state(1))
         tensors = [
@@ -111,4 +111,3 @@ def test_a_wrong_parameter_formula_is_refused(tiny_config, monkeypatch):
     monkeypatch.setattr(mixer, "parameter_count", lambda self: 5)
     with pytest.raises(GdnbenchError, match=r"gdn: states \d+ parameters, but has \d+"):
         build_decoder(tiny_config("gdn"), Parametrization(), seed=0)
-

@@ -9,7 +9,9 @@ from gdnbench.models import ModelConfig
 from gdnbench.models.decoder import on_meta
 from gdnbench.models.pattern import layer_mixers
 
-INTERFERES = pytest.mark.xfail(strict=True, reason="the named width fits the first constraint that failed, not the next one")
+INTERFERES = pytest.mark.xfail(
+    strict=True, reason="the named width fits the first constraint that failed, not the next one"
+)
 UNEVEN = [
     ("gdn", "paper", 65),
     ("gdn", "paper", 7),
@@ -76,7 +78,10 @@ def test_hybrid_patterns(pattern, depth, expected):
         ({"arch": "gdn", "pattern": "gdn"}, "model.pattern"),
         ({"arch": "hybrid", "pattern": "gdn:0.5 transformer:0.4"}, r"add up to 0.9, not 1"),
         ({"arch": "hybrid", "pattern": "gdn:half transformer:0.5"}, r"'gdn:half' is not name:share"),
-        ({"arch": "hybrid", "pattern": "gdn transfomer"}, r"unknown architecture 'transfomer'; did you mean transformer"),
+        (
+            {"arch": "hybrid", "pattern": "gdn transfomer"},
+            r"unknown architecture 'transfomer'; did you mean transformer",
+        ),
         ({"arch": "mamba"}, r"unknown architecture 'mamba'; did you mean mamba2"),
         ({"arch": "gdn", "width": 0}, "model.width: expected a positive number, got 0"),
         ({"arch": "gdn", "options": {"gdn": {"head": 4}}}, r"model.options.gdn.head: unknown key; did you mean heads"),
@@ -89,7 +94,9 @@ def test_mistakes_are_named(settings, message):
         on_meta(ModelConfig(**{"width": 64, **settings}))
 
 
-@pytest.mark.xfail(strict=True, reason="options of a mixer that the model has not are ignored, so a misspelt name is too")
+@pytest.mark.xfail(
+    strict=True, reason="options of a mixer that the model has not are ignored, so a misspelt name is too"
+)
 def test_options_of_no_mixer_are_an_error():
     with pytest.raises(GdnbenchError, match="gnd"):
         on_meta(ModelConfig(arch="gdn", width=64, options={"gnd": {"heads": 3}}))

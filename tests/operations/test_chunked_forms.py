@@ -77,7 +77,9 @@ def test_gradients_by_finite_differences(operation, impl, monkeypatch):
     # Chunks of 2, so that five tokens cross two borders and end in padding.
     if operation in CHUNKED:
         monkeypatch.setattr(CHUNKED[operation], "CHUNK_SIZE", 2)
-    case = Case(batch=1, time=5, heads=1, group=2 if operation != "wkv7" else 1, key_dim=2, value_dim=3, decay="default")
+    case = Case(
+        batch=1, time=5, heads=1, group=2 if operation != "wkv7" else 1, key_dim=2, value_dim=3, decay="default"
+    )
     x = {name: t.requires_grad_() for name, t in testing.inputs(operation, case, dtype=torch.float64).items()}
 
     def results(*tensors):
@@ -129,7 +131,9 @@ def test_wkv7_beyond_its_bound_is_exact_or_refused():
         assert output.isfinite().all()
 
 
-no_half = pytest.mark.xfail(strict=True, reason="impl/torch.py says any float type, but computes inside in the inputs' own")
+no_half = pytest.mark.xfail(
+    strict=True, reason="impl/torch.py says any float type, but computes inside in the inputs' own"
+)
 
 
 @pytest.mark.parametrize("operation", ["attention", *(pytest.param(name, marks=no_half) for name in CHUNKED)])

@@ -43,7 +43,9 @@ def test_another_device(operation, name):
     refuse(operation, name, lambda x: x.to("meta"))
 
 
-@pytest.mark.xfail(strict=True, reason="checks.same_device_and_kind lets two float types through to an unnamed RuntimeError")
+@pytest.mark.xfail(
+    strict=True, reason="checks.same_device_and_kind lets two float types through to an unnamed RuntimeError"
+)
 @pytest.mark.parametrize(("operation", "name"), [("gated_delta", "k"), ("ssd", "b"), ("wkv7", "k"), ("attention", "k")])
 def test_another_float_type(operation, name):
     refuse(operation, name, lambda x: x.double())
@@ -67,8 +69,8 @@ def test_nothing_to_do(operation, empty):
 )
 def test_heads_that_do_not_divide(operation, shared):
     x = testing.inputs(operation, CASE, dtype=torch.float32)
-    tripled = {name: x[name].repeat(1, 1, 3, 1)[:, :, : 3] for name in shared}
-    with pytest.raises(ValueError, match="2 is not a positive multiple of .* = 3"):
+    tripled = {name: x[name].repeat(1, 1, 3, 1)[:, :, :3] for name in shared}
+    with pytest.raises(ValueError, match=r"2 is not a positive multiple of .* = 3"):
         testing.run(operation, x | tripled, impl="torch")
 
 

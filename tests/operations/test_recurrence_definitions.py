@@ -107,4 +107,6 @@ def test_absent_state_is_a_zero_state(operation):
     x = testing.inputs(operation, CASE, dtype=F64)
     zero = {**x, "initial_state": torch.zeros_like(x["initial_state"])}
     absent = {name: tensor for name, tensor in x.items() if name != "initial_state"}
-    assert_equal(testing.run(operation, absent, impl="reference"), *testing.run(operation, zero, impl="reference").values())
+    assert_equal(
+        testing.run(operation, absent, impl="reference"), *testing.run(operation, zero, impl="reference").values()
+    )

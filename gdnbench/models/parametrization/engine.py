@@ -45,7 +45,7 @@ def apply(
         role_rows: rows that mixers bring along.
     """
     table = rows(choice, role_rows)
-    width = model.config.multiplicity  # type: ignore[union-attr]
+    width: float = model.config.multiplicity  # type: ignore[union-attr,assignment]
     base_roles = {name: role for name, _, _, role in parameters_with_roles(base)}
     base_sites = dict(multipliers(base))
     rules = []

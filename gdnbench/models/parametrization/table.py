@@ -13,6 +13,7 @@ from gdnbench.errors import unknown
 from gdnbench.models.parametrization.monomial import ONE, Monomial
 
 COLUMNS = ("init", "forward", "adamw", "sgd", "decay", "epsilon")
+FLAGS = ("decays", "as_forward_factor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,12 @@ class Row:
 
     def patched(self, cells: Mapping[str, Any]) -> "Row":
         """Return this row with the given cells replaced."""
-        known = {**dict.fromkeys(COLUMNS, Monomial.parse), "decays": bool, "as_forward_factor": bool}
-        for name in cells:
-            if name not in known:
-                raise unknown("table column", name, known)
-        return dataclasses.replace(self, **{name: known[name](cell) for name, cell in cells.items()})
+        values: dict[str, Any] = {}
+        for name, cell in cells.items():
+            if name not in (*COLUMNS, *FLAGS):
+                raise unknown("table column", name, (*COLUMNS, *FLAGS))
+            values[name] = Monomial.parse(cell) if name in COLUMNS else bool(cell)
+        return dataclasses.replace(self, **values)
 
     def resolved(self) -> "Row":
         """Move the init factor into the forward pass where the row asks for it, leaving training the same.

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -36,14 +35,7 @@ def inline_svg(document: str, label: str) -> str:
 def write_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG at 160 dots per inch, without software version or date."""
     with rc_context(STYLE):
-        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None}, pil_kwargs={})
-        # print_png takes the figure's own resolution; see `png_ready`.
-
-
-def png_ready(figure: Figure) -> Figure:
-    """Set the resolution that `write_png` uses; SVG does not depend on it."""
-    figure.set_dpi(PNG_DPI)
-    return figure
+        figure.savefig(path, dpi=PNG_DPI, format="png", metadata={"Software": None})
 
 
 def _prefixed(document: str, name: str) -> str:

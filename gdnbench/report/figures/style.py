@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 WIDTH = 4.7  # inches: a phone's 358 CSS pixels scale its 9-point text to 7 points
 
@@ -81,15 +81,10 @@ def log2_ticks(axis: Axes, values: Sequence[float], *, which: str = "x") -> None
     target = axis.xaxis if which == "x" else axis.yaxis
     target.set_ticks(list(values))
     target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    target.set_minor_locator(_nothing())
+    target.set_minor_locator(NullLocator())
 
 
 def power_ticks(axis: Axes) -> None:
     """Write the x axis's values, which are log2, as powers of 2."""
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"2^{value:g}".replace("-", "−")))
 
-
-def _nothing() -> object:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()

@@ -14,6 +14,6 @@ def wkv7(
     state = v.new_zeros(batch, heads, key_dim, v.shape[3]) if initial_state is None else initial_state
     outputs = []
     for t in range(time):
-        output, state = wkv7_step(*(x[:, t] for x in (r, w, k, v, a, b)), state)
+        output, state = wkv7_step(r[:, t], w[:, t], k[:, t], v[:, t], a[:, t], b[:, t], state)
         outputs.append(output)
     return torch.stack(outputs, 1), state

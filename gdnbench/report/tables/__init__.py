@@ -1,0 +1,1 @@
+"""Tables: one file each, from analysed records to rows of cells; a missing number shows its reason."""

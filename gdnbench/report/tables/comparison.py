@@ -1,0 +1,93 @@
+"""A comparison: every arm's budget, chosen rate, loss and cost."""
+
+from gdnbench.presets.schema import Experiment
+from gdnbench.report import numbers
+from gdnbench.report.comparing import Choice
+from gdnbench.report.content import Cell, Row, Table, missing, plain
+from gdnbench.report.tables.cells import bytes_cell, count_cell, interval_cell, scaled_cell
+
+
+def comparison_table(experiment: Experiment, choices: list[Choice]) -> Table:
+    """Return one row an arm."""
+    return Table(
+        name=f"comparison_{experiment.name}" if experiment.name != "comparison" else "comparison",
+        caption=experiment.title or f"Comparison: {experiment.name}",
+        columns=(
+            "arm",
+            "width",
+            "parameters",
+            "without embedding",
+            "off the matched budget (%)",
+            "state a sequence",
+            "training tokens",
+            "training FLOPs",
+            "learning rate (of rates tried)",
+            "validation loss (nat/token)",
+            "test loss (nat/token)",
+            "bits per byte",
+            "perplexity a word",
+            "training tokens/s",
+            "peak memory (GiB)",
+        ),
+        rows=tuple(_row(choice) for choice in choices),
+        note=_note(experiment),
+    )
+
+
+def _note(experiment: Experiment) -> str:
+    matched = "Nothing is matched by design. "
+    if experiment.match is not None:
+        rule = experiment.match
+        matched = f"Matched by {rule.by} to {rule.reference}, tolerance {rule.tolerance:.1%}. "
+    return (
+        f"{matched}Each arm at its own best learning rate of those tried, by mean validation loss over seeds; loss at a "
+        "chosen rate is slightly favoured by the choice. Mean ± half-width of the Student t 95% interval over n seeds, "
+        "left out below 3 seeds. State: what one sequence carries at the training length."
+    )
+
+
+def _row(choice: Choice) -> Row:
+    reason = _reason(choice)
+    deviation = choice.first("match_deviation")
+    cells = (
+        plain(choice.runs.arm),
+        missing(reason) if choice.width is None else plain(str(choice.width), choice.width),
+        count_cell(choice.first("params_total"), reason=reason),
+        count_cell(choice.first("params_non_embedding"), reason=reason),
+        missing("not matched" if choice.chosen else reason)
+        if deviation is None
+        else plain(numbers.number(100 * deviation, 2), 100 * deviation),
+        bytes_cell(choice.first("state_bytes"), reason=reason),
+        count_cell(choice.first("train_tokens"), reason=reason),
+        _flops(choice, reason),
+        _rate(choice, reason),
+        interval_cell(choice.mean("val_loss"), 4, reason=reason),
+        interval_cell(choice.mean("test_loss"), 4, reason=reason),
+        interval_cell(choice.mean("bits_per_byte"), 4, reason=reason),
+        interval_cell(choice.mean("whitespace_word_ppl"), 1, reason=reason),
+        scaled_cell(choice.mean("tokens_per_s"), reason=reason),
+        scaled_cell(choice.mean("peak_gib"), reason=reason),
+    )
+    return Row(cells=cells, runs=choice.run_ids or choice.runs.run_ids)
+
+
+def _reason(choice: Choice) -> str:
+    if not choice.runs.records:
+        return "no run in this set"
+    if not choice.chosen:
+        return f"all of its {numbers.plural(choice.diverged, 'run')} diverged"
+    return numbers.MISSING
+
+
+def _flops(choice: Choice, reason: str) -> Cell:
+    value = choice.first("train_flops")
+    return missing(reason) if value is None else plain(numbers.flops(value), value)
+
+
+def _rate(choice: Choice, reason: str) -> Cell:
+    if choice.rate is None:
+        return missing(reason)
+    notes = [numbers.plural(choice.trials, "rate") + " tried"]
+    notes += ["edge of the grid"] if choice.edge else []
+    notes += [f"{choice.diverged} diverged"] if choice.diverged else []
+    return plain(f"{numbers.log2_rate(choice.rate)} ({', '.join(notes)})", 2**choice.rate)

@@ -1,0 +1,122 @@
+"""Learning-rate transfer as tables: what each arm does over width, and every fitted optimum."""
+
+from collections.abc import Sequence
+
+from gdnbench.report import numbers
+from gdnbench.report.content import Cell, Row, Table, missing, plain
+from gdnbench.report.statistics import position
+from gdnbench.report.tables.cells import interval_cell
+from gdnbench.report.transfer import Transfer, WidthCurve
+from gdnbench.report.verdicts.transfer import DRIFT_BOUND
+
+Sweeps = Sequence[tuple[str, Transfer]]
+"""(experiment, fitted arm) pairs."""
+
+WORDS = {
+    "inside": ("stays", "good"),
+    "below": ("falls with width", "bad"),
+    "above": ("rises with width", "bad"),
+    "undecided": ("undecided", "mixed"),
+    "pending": ("pending", "missing"),
+}
+
+
+def drift_table(sweeps: Sweeps) -> Table:
+    """Return one row an arm: drift of the best rate, regret of keeping it, and what qualifies them."""
+    return Table(
+        name="lr_transfer",
+        caption="Learning-rate transfer over width",
+        columns=(
+            "experiment",
+            "arm",
+            "widths",
+            "drift (octaves per doubling)",
+            "best rate",
+            "regret at the largest width (nat)",
+            "flags",
+        ),
+        rows=tuple(_drift_row(experiment, transfer) for experiment, transfer in sweeps),
+        note=(
+            "Drift: slope of the fitted optimum, log2 of the learning rate, over log2 width; one slope a seed, Student t "
+            f"95% interval over seeds. It stays where the interval lies inside ±{DRIFT_BOUND}. Regret: loss at the "
+            "rate that the other seeds choose at the base width, minus loss at the rate that they choose at the "
+            "largest width, read from the seed held out; it can come out negative by chance. "
+            "At width 1x all parametrizations of an architecture are one model and share their runs."
+        ),
+        wide=(6,),
+    )
+
+
+def optima_table(sweeps: Sweeps) -> Table:
+    """Return one row an arm and width: best grid rate, fitted optimum, tolerance, loss."""
+    rows = [
+        _optimum_row(experiment, transfer, curve)
+        for experiment, transfer in sweeps
+        for curve in transfer.curves.values()
+    ]
+    return Table(
+        name="lr_optima",
+        caption="Best learning rate by width",
+        columns=(
+            "experiment",
+            "arm",
+            "width",
+            "best rate of the grid",
+            "fitted optimum (log2)",
+            "within 0.01 nat of it (log2)",
+            "loss at it (nat/token)",
+            "flags",
+        ),
+        rows=tuple(rows),
+        note=(
+            "Quadratic in log2 of the rate through the best grid point and two neighbours on either side, one curvature "
+            "for all seeds; n counts seeds with an optimum inside the grid. The loss is that of the seeds' mean curve. "
+            "Censored: the minimum lies outside the grid, and no number is given for it."
+        ),
+        wide=(7,),
+    )
+
+
+def _drift_row(experiment: str, transfer: Transfer) -> Row:
+    place = position(transfer.drift, -DRIFT_BOUND, DRIFT_BOUND)
+    word, tone = WORDS[place]
+    reason = "; ".join(transfer.flags) or numbers.MISSING
+    regret = interval_cell(transfer.regret, 4, reason="needs runs at two widths and two seeds")
+    if transfer.at_least and transfer.regret is not None:
+        regret = Cell(text=f"at least {regret.text}", value=regret.value, interval=regret.interval)
+    return Row(
+        cells=(
+            plain(experiment),
+            plain(transfer.runs.arm),
+            plain(", ".join(str(width) for width in transfer.curves)),
+            interval_cell(transfer.drift, 3, reason=reason),
+            Cell(text=word, tone=tone),  # type: ignore[arg-type]
+            regret,
+            plain("; ".join(transfer.flags)),
+        ),
+        runs=transfer.runs.run_ids,
+    )
+
+
+def _optimum_row(experiment: str, transfer: Transfer, curve: WidthCurve) -> Row:
+    optimum, runs = curve.optimum, tuple(record.run_id for record in transfer.runs.at(curve.width))
+    flags = list(optimum.flags)
+    if curve.diverged:
+        flags.append(f"{sum(map(len, curve.diverged.values()))} diverged")
+    if transfer.runs.shared & set(runs):
+        flags.append("runs shared with another arm: at the base width they are one model")
+    tolerance = optimum.tolerance
+    span = f"{numbers.number(tolerance[0], 2)} to {numbers.number(tolerance[1], 2)}" if tolerance else ""
+    return Row(
+        cells=(
+            plain(experiment),
+            plain(transfer.runs.arm),
+            plain(str(curve.width), curve.width),
+            missing("no run finished") if optimum.best is None else plain(numbers.log2_rate(optimum.best), optimum.best),
+            interval_cell(curve.interval, 2, reason=", ".join(optimum.flags) or "censored"),
+            plain(span) if span else missing("no fit"),
+            missing("no fit") if optimum.loss is None else plain(numbers.number(optimum.loss, 4), optimum.loss),
+            plain("; ".join(flags)),
+        ),
+        runs=runs,
+    )
