@@ -68,12 +68,12 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="print all run specifications as JSON")] = False,
 ) -> None:
     """Print what a preset runs, with the expected time and memory; run nothing."""
-    from gdnbench import study
+    from gdnbench import launch
     from gdnbench.configuration import to_mapping
 
     _add_mixers(mixer)
-    chosen = study.choose(preset, corpus=corpus, tokenizer=tokenizer, device=device, backend=backend)
-    outlook = study.outlook(chosen, results, set_name or chosen.set, workers)
+    chosen = launch.choose(preset, corpus=corpus, tokenizer=tokenizer, device=device, backend=backend)
+    outlook = launch.outlook(chosen, results, set_name or chosen.set, workers)
     if as_json:
         print(json.dumps([{"run_id": s.run_id, **to_mapping(s)} for s in outlook.plan.runs], indent=1))
         return
@@ -98,19 +98,19 @@ def reproduce(
     report: Annotated[bool, typer.Option(help="render the report afterwards")] = True,
 ) -> None:
     """Run what is missing of a preset and render its report; call it again to go on after an interruption."""
-    from gdnbench import study
+    from gdnbench import launch
     from gdnbench.environment import check_device
 
     _add_mixers(mixer)
-    chosen = study.choose(preset, corpus=corpus, tokenizer=tokenizer, device=device, backend=backend)
+    chosen = launch.choose(preset, corpus=corpus, tokenizer=tokenizer, device=device, backend=backend)
     name = set_name or chosen.set
     check_device(chosen.preset.device)
-    hint = study.better_preset(chosen.preset)
+    hint = launch.better_preset(chosen.preset)
     if hint:
         print(hint)
-    for line in study.outlook(chosen, results, name, workers).summary():
+    for line in launch.outlook(chosen, results, name, workers).summary():
         print(line)
-    summary = study.run(
+    summary = launch.run(
         chosen,
         results,
         name,
@@ -181,10 +181,10 @@ def coord_check(
     workers: Annotated[int | None, typer.Option(help="runs at once")] = None,
 ) -> None:
     """Check that activations and their updates keep their size over widths: slopes with intervals, and a verdict."""
-    from gdnbench import study
+    from gdnbench import launch
 
     _add_mixers(mixer)
-    chosen = study.coordinate_check(
+    chosen = launch.coordinate_check(
         arch=arch,
         table=table,
         switches=dict(_pair(entry) for entry in switch),
@@ -201,8 +201,8 @@ def coord_check(
         device=device,
         backend=backend,
     )
-    study.run(chosen, results, set_name, workers=workers, mixers=tuple(mixer), console=Console(stderr=True))
-    for line in study.coordinate_verdict(chosen, results, set_name):
+    launch.run(chosen, results, set_name, workers=workers, mixers=tuple(mixer), console=Console(stderr=True))
+    for line in launch.coordinate_verdict(results, set_name, chosen):
         print(line)
 
 

@@ -109,8 +109,8 @@ def _at(base: RunSpec, log2_lr: float, seed: int) -> RunSpec:
 
 
 def _trained_by_an_earlier_arm(preset: Preset, experiment: Experiment, arm: Arm, width: int) -> bool:
-    """Whether an earlier arm of a sweep trains the same model: at the base width all tables are the identity."""
-    if experiment.kind != "lr_sweep":
+    """Whether an earlier arm trains the same model: at the base width all tables are the identity."""
+    if experiment.kind not in ("lr_sweep", "coord_check"):
         return False
     model = _model(preset, experiment, arm, width)
     if width != model.base_width:

@@ -69,7 +69,7 @@ class Budget:
 
 # float64: a thousand dependent roundings of 1e-16 leave a factor 1000 to the budget, and no mistake of a formula fits.
 # float32: where nothing decays (beta 2, one key for all tokens) the roundings of a chunk's triangular solve add up to
-#   2e-5 (measured, 130 tokens); cumulative log decays reach 64 * 20, and their differences are off by 1280 * 2^-24 = 8e-5.
+#   2e-5 (measured, 130 tokens); cumulative log decays reach 64 * 20: their differences are off by 1280 * 2^-24 = 8e-5.
 # bfloat16, float16: one rounding of the output and a few of products inside, 2^-9 and 2^-12 each; sums are expected in
 #   float32. Gradients pass through twice as many products.
 BUDGETS = {

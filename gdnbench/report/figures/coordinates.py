@@ -39,13 +39,14 @@ def size_lines(checks: Sequence[CoordinateCheck]) -> Figure:
             axis.set_ylabel(f"{label}\n(root mean square)")
         if index >= len(axes) - len(checks):
             axis.set_xlabel("width")
-    handles = {line.get_label(): line for axis in axes for line in axis.get_lines() if line.get_label()[0] != "_"}
+    handles = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
+    handles = {label: line for label, line in handles.items() if not label.startswith("_")}
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, handlelength=1.6)
     return figure
 
 
 def slope_dots(checks: Sequence[CoordinateCheck]) -> Figure:
-    """Draw the slopes of one architecture's sites, last block: hollow the standard parametrization, filled the others."""
+    """Draw the slopes of one architecture's sites, last block: hollow the first arm, filled the others."""
     last = max(step for check in checks for step in check.steps())
     steps = [START] if last == START else [START, last]
     sites = list(dict.fromkeys(site for check in checks for site in _last_block(check)))
@@ -60,7 +61,8 @@ def slope_dots(checks: Sequence[CoordinateCheck]) -> Figure:
         axis.set_xlabel("slope over width")
         axis.set_yticks(range(len(sites)), [site_name(site, arch, block=False) for site in sites])
     axes[0].invert_yaxis()
-    handles = {line.get_label(): line for line in axes[0].get_lines() if line.get_label()[0] != "_"}
+    handles = {str(line.get_label()): line for line in axes[0].get_lines()}
+    handles = {label: line for label, line in handles.items() if not label.startswith("_")}
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2)
     return figure
 

@@ -1,6 +1,7 @@
 """Generation over context: tokens per second and bytes of state."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
@@ -22,7 +23,12 @@ def decode_lines(arms: Sequence[ArmRuns], metric: str, label: str) -> Figure:
         if not found:
             continue
         hollow = is_control(arm.records[0].spec["parametrization"]["table"])
-        line = {"color": colour(arm.arch), "linestyle": "--" if hollow else "-", "marker": "o", "capsize": 2.5}
+        line: dict[str, Any] = {
+            "color": colour(arm.arch),
+            "linestyle": "--" if hollow else "-",
+            "marker": "o",
+            "capsize": 2.5,
+        }
         reach = [mean.half_width or 0.0 for _, mean in found]
         axis.errorbar([c for c, _ in found], [mean.mean for _, mean in found], yerr=reach, label=arm.arm, **line)
         contexts |= {context for context, _ in found}

@@ -2,6 +2,7 @@
 
 import colorsys
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ COLOURS = {
 OTHER = ("#56B4E9", "#8A6D00", "#6B6B6B", "#000000")
 INK, FAINT = "#222222", "#8a8a8a"
 
-STYLE = {
+STYLE: Any = {
     "figure.dpi": 96,
     "figure.facecolor": "white",
     "font.family": ["DejaVu Sans"],
@@ -87,4 +88,3 @@ def log2_ticks(axis: Axes, values: Sequence[float], *, which: str = "x") -> None
 def power_ticks(axis: Axes) -> None:
     """Write the x axis's values, which are log2, as powers of 2."""
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"2^{value:g}".replace("-", "−")))
-

@@ -1,6 +1,7 @@
 """Training: loss over tokens, and final loss by arm."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,8 +11,6 @@ from matplotlib.ticker import EngFormatter
 from gdnbench.report.comparing import Choice
 from gdnbench.report.figures.style import colour, is_control, new_figure
 from gdnbench.report.study import Study
-
-Rows = Callable[[str], Sequence[Mapping[str, object]]]
 
 
 def training_curves(choices: Sequence[Choice], study: Study) -> Figure:
@@ -53,7 +52,7 @@ def metric_dots(choices: Sequence[Choice], metric: str, label: str) -> Figure:
     return figure
 
 
-def line_style(choice: Choice) -> dict[str, str]:
+def line_style(choice: Choice) -> dict[str, Any]:
     """Return colour by architecture and line by parametrization."""
     return {"color": colour(choice.runs.arch), "linestyle": "--" if _hollow(choice) else "-"}
 

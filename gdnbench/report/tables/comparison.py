@@ -40,9 +40,9 @@ def _note(experiment: Experiment) -> str:
         rule = experiment.match
         matched = f"Matched by {rule.by} to {rule.reference}, tolerance {rule.tolerance:.1%}. "
     return (
-        f"{matched}Each arm at its own best learning rate of those tried, by mean validation loss over seeds; loss at a "
-        "chosen rate is slightly favoured by the choice. Mean ± half-width of the Student t 95% interval over n seeds, "
-        "left out below 3 seeds. State: what one sequence carries at the training length."
+        f"{matched}Each arm at its own best learning rate of those tried, by mean validation loss over seeds; loss at "
+        "a chosen rate is slightly favoured by the choice. Mean ± half-width of the Student t 95% interval over n "
+        "seeds, left out below 3 seeds. State: what one sequence carries at the training length."
     )
 
 

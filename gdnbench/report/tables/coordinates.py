@@ -14,12 +14,15 @@ TONES: dict[str, Tone] = {"inside": "good", "below": "bad", "above": "bad", "und
 def slopes_table(checks: Sequence[CoordinateCheck]) -> Table:
     """Return all slopes; the page shows the last block, the files have all blocks."""
     steps = sorted({step for check in checks for step in check.steps()})
-    shown, more = [], []
+    shown: list[Row] = []
+    more: list[Row] = []
     for check in checks:
         for site in check.sites():
             row = _row(check, site, steps)
             (shown if _last_block(check, site) else more).append(row)
-    titles = ["size at the start" if step == START else f"update after {numbers.plural(step, 'step')}" for step in steps]
+    titles = [
+        "size at the start" if step == START else f"update after {numbers.plural(step, 'step')}" for step in steps
+    ]
     return Table(
         name="coordinate_slopes",
         caption="Slopes of activations over width",

@@ -37,8 +37,8 @@ def drift_table(sweeps: Sweeps) -> Table:
         ),
         rows=tuple(_drift_row(experiment, transfer) for experiment, transfer in sweeps),
         note=(
-            "Drift: slope of the fitted optimum, log2 of the learning rate, over log2 width; one slope a seed, Student t "
-            f"95% interval over seeds. It stays where the interval lies inside ±{DRIFT_BOUND}. Regret: loss at the "
+            "Drift: slope of the fitted optimum, log2 of the learning rate, over log2 width; one slope a seed, Student "
+            f"t 95% interval over seeds. It stays where the interval lies inside ±{DRIFT_BOUND}. Regret: loss at the "
             "rate that the other seeds choose at the base width, minus loss at the rate that they choose at the "
             "largest width, read from the seed held out; it can come out negative by chance. "
             "At width 1x all parametrizations of an architecture are one model and share their runs."
@@ -69,9 +69,9 @@ def optima_table(sweeps: Sweeps) -> Table:
         ),
         rows=tuple(rows),
         note=(
-            "Quadratic in log2 of the rate through the best grid point and two neighbours on either side, one curvature "
-            "for all seeds; n counts seeds with an optimum inside the grid. The loss is that of the seeds' mean curve. "
-            "Censored: the minimum lies outside the grid, and no number is given for it."
+            "Quadratic in log2 of the rate through the best grid point and two neighbours on either side, one "
+            "curvature for all seeds; n counts seeds with an optimum inside the grid. The loss is that of the seeds' "
+            "mean curve. Censored: the minimum lies outside the grid, and no number is given for it."
         ),
         wide=(7,),
     )
@@ -100,7 +100,7 @@ def _drift_row(experiment: str, transfer: Transfer) -> Row:
 
 def _optimum_row(experiment: str, transfer: Transfer, curve: WidthCurve) -> Row:
     optimum, runs = curve.optimum, tuple(record.run_id for record in transfer.runs.at(curve.width))
-    flags = list(optimum.flags)
+    flags: list[str] = list(optimum.flags)
     if curve.diverged:
         flags.append(f"{sum(map(len, curve.diverged.values()))} diverged")
     if transfer.runs.shared & set(runs):
@@ -112,7 +112,9 @@ def _optimum_row(experiment: str, transfer: Transfer, curve: WidthCurve) -> Row:
             plain(experiment),
             plain(transfer.runs.arm),
             plain(str(curve.width), curve.width),
-            missing("no run finished") if optimum.best is None else plain(numbers.log2_rate(optimum.best), optimum.best),
+            missing("no run finished")
+            if optimum.best is None
+            else plain(numbers.log2_rate(optimum.best), optimum.best),
             interval_cell(curve.interval, 2, reason=", ".join(optimum.flags) or "censored"),
             plain(span) if span else missing("no fit"),
             missing("no fit") if optimum.loss is None else plain(numbers.number(optimum.loss, 4), optimum.loss),

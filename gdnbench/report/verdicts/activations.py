@@ -24,12 +24,12 @@ Select = Callable[[CoordinateCheck], Sequence[SiteSlope]]
 
 
 def coordinate_check(card: ClaimCard, study: Study) -> Verdict:
-    """Judge all slopes that count: the arm's inside ± ``bound`` (0.2), one of the control's above ``control_bound`` (0.3)."""
+    """Judge all slopes that count: the arm's inside ± ``bound`` (0.2), the control exceeds ``control_bound`` (0.3)."""
     return _judge(card, study, lambda check: check.counted)
 
 
 def gate_variance(card: ClaimCard, study: Study) -> Verdict:
-    """Judge the gates' pre-activations at the start: inside ± ``bound``, one of the control's above ``control_bound``."""
+    """Judge the gates' pre-activations at the start: inside ± ``bound``, the control exceeds ``control_bound``."""
 
     def gates(check: CoordinateCheck) -> list[SiteSlope]:
         return [s for s in check.counted if s.after_steps == START and is_gate_input(s.site, check.runs.arch)]
@@ -78,7 +78,7 @@ def arm_part(
 
 
 def control_part(name: str, check: CoordinateCheck, slopes: Sequence[SiteSlope], bound: float, min_seeds: int) -> Part:
-    """Return whether some slope of the control lies wholly above ``bound``: a check that nothing fails shows nothing."""
+    """Return whether some slope of the control lies wholly above ``bound``: a check that all pass is none."""
     runs, arch = check.runs.run_ids, check.runs.arch
     if problem := _unusable(check, slopes, min_seeds):
         return pending(name, problem, _furthest(slopes, arch, 0.0), runs)

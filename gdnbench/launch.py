@@ -222,3 +222,37 @@ def coordinate_check(
         ],
     }
     return Chosen(preset=from_mapping(Preset, values, "coord-check"), set="coord-check")
+
+
+def coordinate_verdict(root: Path, name: str, chosen: Chosen) -> list[str]:
+    """Return the slopes of a stored coordinate check with their intervals, and the verdict, as lines.
+
+    Flat: every judged slope lies inside the bound with its whole interval. Not flat: some slope lies wholly outside.
+    """
+    from gdnbench.report.activations import analyse
+    from gdnbench.report.statistics import position
+    from gdnbench.report.study import read_study
+    from gdnbench.report.verdicts.activations import BOUND
+
+    study = read_study(Store(root, name))
+    check = analyse(study.arm(chosen.preset.experiments[0].name, chosen.preset.experiments[0].arms[0].name), study)
+    lines = [f"{'site':36} {'steps':>5} {'slope':>7} {'95% interval':>18}  verdict"]
+    places = []
+    for entry in check.slopes:
+        if entry.slope is None:
+            continue
+        place = position(entry.slope, -BOUND, BOUND)
+        if not entry.exempt:
+            places.append(place)
+        low, high = entry.slope.low, entry.slope.high
+        limits = "one seed" if low is None or high is None else f"{low:+.2f} to {high:+.2f}"
+        said = f"not judged ({entry.exempt})" if entry.exempt else place
+        lines.append(f"{entry.site:36} {entry.after_steps:>5} {entry.slope.mean:>+7.2f} {limits:>18}  {said}")
+    counts = ", ".join(f"{places.count(place)} {place}" for place in dict.fromkeys(places))
+    return [*lines, f"{len(places)} slopes judged by +-{BOUND:g}: {counts}; {_overall(places)}"]
+
+
+def _overall(places: Sequence[str]) -> str:
+    if places and all(place == "inside" for place in places):
+        return "verdict: flat over width"
+    return "verdict: not flat over width" if {"below", "above"} & set(places) else "verdict: undecided, more seeds are needed"

@@ -1,0 +1,50 @@
+"""All that the page needs of a study, analysed once."""
+
+from dataclasses import dataclass
+
+from gdnbench.presets.schema import Experiment
+from gdnbench.report import activations, transfer
+from gdnbench.report.activations import CoordinateCheck
+from gdnbench.report.comparing import Choice, choose
+from gdnbench.report.study import ArmRuns, Study
+from gdnbench.report.transfer import Transfer
+from gdnbench.report.verdicts import Verdict, judge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """A study with its fits and verdicts; arms without runs are left out of the lists and named by the sections.
+
+    Attributes:
+        study: the records and presets.
+        sweeps: learning-rate sweeps and their fitted arms.
+        comparisons: comparisons and their arms' choices, those without runs too.
+        checks: coordinate checks and their arms' slopes.
+        decodes: generation experiments and their arms.
+        verdicts: at least one a claim.
+    """
+
+    study: Study
+    sweeps: tuple[tuple[Experiment, tuple[Transfer, ...]], ...]
+    comparisons: tuple[tuple[Experiment, tuple[Choice, ...]], ...]
+    checks: tuple[tuple[Experiment, tuple[CoordinateCheck, ...]], ...]
+    decodes: tuple[tuple[Experiment, tuple[ArmRuns, ...]], ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def analyse(study: Study) -> Analysis:
+    """Fit and judge everything in a study."""
+
+    def present(experiment: Experiment) -> list[ArmRuns]:
+        return [runs for runs in study.arms(experiment) if runs.records]
+
+    return Analysis(
+        study=study,
+        sweeps=tuple((e, tuple(map(transfer.analyse, present(e)))) for e in study.of_kind("lr_sweep")),
+        comparisons=tuple((e, tuple(map(choose, study.arms(e)))) for e in study.of_kind("comparison")),
+        checks=tuple(
+            (e, tuple(activations.analyse(runs, study) for runs in present(e))) for e in study.of_kind("coord_check")
+        ),
+        decodes=tuple((e, tuple(present(e))) for e in study.of_kind("decode")),
+        verdicts=judge(study),
+    )

@@ -1,0 +1,77 @@
+"""What the numbers say, in sentences that the numbers choose."""
+
+from gdnbench.report import numbers
+from gdnbench.report.analysis import Analysis
+from gdnbench.report.comparing import METRIC, Choice
+from gdnbench.report.figures.style import is_control
+from gdnbench.report.statistics import paired_difference, position
+from gdnbench.report.transfer import Transfer
+from gdnbench.report.verdicts.transfer import DRIFT_BOUND, DRIFT_UNIT
+
+
+def findings(analysis: Analysis) -> list[str]:
+    """Return one sentence a finding: drift of every arm, the comparison's order, decode."""
+    found = [transfer_sentence(transfer) for _, transfers in analysis.sweeps for transfer in transfers]
+    for _, choices in analysis.comparisons:
+        found += comparison_sentences(choices)
+    return found
+
+
+def transfer_sentence(transfer: Transfer) -> str:
+    """Return what an arm's best learning rate does over width, with its interval."""
+    arm, drift = transfer.runs.arm, transfer.drift
+    if drift is None or drift.half_width is None:
+        n = 0 if drift is None else drift.n
+        why = f" ({'; '.join(transfer.flags)})" if transfer.flags else ""
+        return f"{arm}: drift pending, {numbers.plural(n, 'seed')} with a slope where 3 are needed{why}."
+    words = {
+        "inside": "keeps its best learning rate over width",
+        "below": "needs lower learning rates with width",
+        "above": "needs higher learning rates with width",
+    }
+    place = position(drift, -DRIFT_BOUND, DRIFT_BOUND)
+    text = words.get(place, f"neither keeps its best learning rate within ±{DRIFT_BOUND} nor clearly leaves it")
+    return f"{arm} {text}: drift {numbers.limits(drift, 3, DRIFT_UNIT)}."
+
+
+def control_notice(transfers: tuple[Transfer, ...]) -> list[str]:
+    """Return what must be said where a standard parametrization does not drift as the claim needs it to."""
+    notices = []
+    for transfer in transfers:
+        if not is_control(transfer.runs.records[0].spec["parametrization"]["table"]):
+            continue
+        place = position(transfer.drift, -DRIFT_BOUND, DRIFT_BOUND)
+        if place == "inside":
+            notices.append(
+                f"{transfer.runs.arm} did not drift in this set: its best learning rate stays within ±{DRIFT_BOUND} "
+                f"{DRIFT_UNIT} without μP. Transfer under μP shows no advantage of μP here."
+            )
+        elif place == "undecided":
+            notices.append(
+                f"Whether {transfer.runs.arm} drifts is undecided in this set, so transfer under μP is no evidence "
+                "of an advantage of μP here."
+            )
+    return notices
+
+
+def comparison_sentences(choices: tuple[Choice, ...]) -> list[str]:
+    """Return the lowest loss, and whether its lead over each other arm is more than seed noise."""
+    known = {choice.runs.arm: choice for choice in choices if choice.by_seed(METRIC)}
+    if len(known) < 2:
+        return []
+    losses = {arm: sum(c.by_seed(METRIC).values()) / len(c.by_seed(METRIC)) for arm, c in known.items()}
+    best = min(losses, key=lambda arm: losses[arm])
+    beaten: list[str] = []
+    level: list[str] = []
+    for arm, choice in known.items():
+        if arm != best:
+            lead = paired_difference(choice.by_seed(METRIC), known[best].by_seed(METRIC))
+            (beaten if position(lead, high=0.0) == "above" else level).append(arm)
+    mean = known[best].mean(METRIC)
+    assert mean is not None
+    text = f"{best} has the lowest validation loss of the comparison, {numbers.limits(mean, 4, 'nat/token')}"
+    if beaten:
+        text += f"; its lead over {numbers.listed(beaten)} is more than seed noise (paired 95% interval above zero)"
+    if level:
+        text += f"; its lead over {numbers.listed(level)} is not shown to be more than seed noise"
+    return [f"{text}."]

@@ -1,0 +1,108 @@
+"""Coordinate checks, training curves and cost, generation."""
+
+from gdnbench.presets.schema import Experiment
+from gdnbench.report.activations import CoordinateCheck
+from gdnbench.report.analysis import Analysis
+from gdnbench.report.comparing import Choice
+from gdnbench.report.content import Block, Bullets, Figure, Figures, Heading, Section, Text
+from gdnbench.report.figures.coordinates import size_lines, slope_dots
+from gdnbench.report.figures.decode import decode_lines
+from gdnbench.report.figures.training import metric_dots, training_curves
+from gdnbench.report.sections.findings import comparison_sentences
+from gdnbench.report.study import Study
+from gdnbench.report.tables.comparison import comparison_table
+from gdnbench.report.tables.coordinates import slopes_table
+from gdnbench.report.tables.decode import decode_table
+
+COST = (("val_loss", "validation loss (nat/token)"), ("bits_per_byte", "bits per byte"))
+SPEED = (("tokens_per_s", "training tokens/s"), ("peak_gib", "peak memory (GiB)"))
+
+
+def measures(analysis: Analysis) -> Section:
+    """Return section 4."""
+    blocks: list[Block] = [Heading(text="Coordinate check"), *_coordinates(analysis)]
+    blocks += [Heading(text="Comparison at a matched budget"), *_comparisons(analysis)]
+    blocks += [Heading(text="Generation"), *_decodes(analysis)]
+    return Section(anchor="measures", title="4. Activations, training, generation", blocks=blocks)
+
+
+def _coordinates(analysis: Analysis) -> list[Block]:
+    checks = [check for _, found in analysis.checks for check in found if check.slopes]
+    if not checks:
+        return [Text(text="This set holds no coordinate check, so sizes of activations are not measured in this set.")]
+    figures: list[Figure] = []
+    for arch in dict.fromkeys(check.runs.arch for check in checks):
+        figures += _coordinate_figures(arch, [check for check in checks if check.runs.arch == arch])
+    return [Figures(figures=tuple(figures)), slopes_table(checks)]
+
+
+def _coordinate_figures(arch: str, checks: list[CoordinateCheck]) -> list[Figure]:
+    runs = tuple(sorted({run for check in checks for run in check.runs.run_ids}))
+    sizes = (
+        "Coordinate check: root mean square of activations of the last block over width, and of their change after the "
+        "last step; geometric mean over seeds."
+    )
+    slopes = (
+        "Slopes of the same over width, with 95% interval over seeds. Band: ±0.2, where μP must be; "
+        "hollow: the first arm; grey: shown, not judged."
+    )
+    return [
+        Figure(name=f"coordinates_{arch}", caption=sizes, plot=size_lines(checks), runs=runs),
+        Figure(name=f"coordinate_slopes_{arch}", caption=slopes, plot=slope_dots(checks), runs=runs),
+    ]
+
+
+def _comparisons(analysis: Analysis) -> list[Block]:
+    blocks: list[Block] = []
+    for experiment, choices in analysis.comparisons:
+        shown = [choice for choice in choices if choice.chosen]
+        if not shown:
+            continue
+        blocks.append(Figures(figures=tuple(_comparison_figures(experiment, shown, analysis.study))))
+        if sentences := comparison_sentences(choices):
+            blocks.append(Bullets(items=tuple(sentences)))
+        blocks.append(comparison_table(experiment, list(choices)))
+    return blocks or [Text(text="This set holds no finished run of a comparison, so losses are not compared in it.")]
+
+
+def _comparison_figures(experiment: Experiment, choices: list[Choice], study: Study) -> list[Figure]:
+    runs = tuple(sorted({run for choice in choices for run in choice.run_ids}))
+    stem = experiment.name.replace("-", "_")
+    figures = [
+        Figure(
+            name=f"training_{stem}",
+            caption=f"{experiment.title or experiment.name}: training loss at each arm's chosen rate, mean and range "
+            "over seeds. Dashed: standard parametrization.",
+            plot=training_curves(choices, study),
+            runs=runs,
+        )
+    ]
+    for metric, label in (*COST, *SPEED):
+        measured = [choice for choice in choices if choice.by_seed(metric)]
+        if measured:
+            caption = f"{label[0].upper()}{label[1:]} by arm: mean with its 95% interval over seeds; points: seeds."
+            plot = metric_dots(measured, metric, label)
+            own = tuple(sorted({run for choice in measured for run in choice.run_ids}))
+            figures.append(Figure(name=f"{metric}_{stem}", caption=caption, plot=plot, runs=own))
+    return figures
+
+
+def _decodes(analysis: Analysis) -> list[Block]:
+    blocks: list[Block] = []
+    for experiment, arms in analysis.decodes:
+        if not arms:
+            continue
+        runs = tuple(sorted({run for arm in arms for run in arm.run_ids}))
+        stem = experiment.name.replace("-", "_")
+        speed = decode_lines(arms, "tokens_per_s", "tokens/s")
+        state = decode_lines(arms, "state_bytes", "state of one sequence")
+        blocks.append(
+            Figures(
+                figures=(
+                    Figure(name=f"speed_{stem}", caption="Generation speed over context.", plot=speed, runs=runs),
+                    Figure(name=f"state_{stem}", caption="State over context.", plot=state, runs=runs),
+                )
+            )
+        )
+        blocks.append(decode_table(arms))
+    return blocks or [Text(text="This set holds no run of generation, so its speed is not measured in this set.")]

@@ -1,0 +1,120 @@
+"""The summary: what was run, on what, what was matched, what was found, what a reader must know."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from gdnbench.report import numbers
+from gdnbench.report.analysis import Analysis
+from gdnbench.report.content import Block, Bullets, Section, Text
+from gdnbench.report.sections.findings import findings
+from gdnbench.report.sections.warnings import warnings
+from gdnbench.report.study import Study
+from gdnbench.report.tables.ledger import verdict_table
+from gdnbench.report.verdicts import Ruling
+from gdnbench.results import Record
+
+
+def summary(analysis: Analysis) -> Section:
+    """Return section 1."""
+    study = analysis.study
+    blocks: list[Block] = [Text(text=preset.about) for preset in study.presets if preset.about]
+    blocks.append(Text(text=what_was_run(study)))
+    if study.records:
+        blocks.append(Text(text=f"{hardware(study.records)} {data(study.records)}"))
+    blocks += [Text(text=text, runs=runs) for text, runs in matching(analysis)]
+    blocks.append(Text(text=verdict_counts(analysis)))
+    if found := findings(analysis):
+        blocks.append(Bullets(items=tuple(found)))
+    blocks += warnings(analysis)
+    blocks.append(verdict_table(analysis.verdicts))
+    return Section(anchor="summary", title="1. Summary", blocks=blocks)
+
+
+def what_was_run(study: Study) -> str:
+    """Return the sentence on the number of runs, their outcome and their time."""
+    if not study.records:
+        return f"The set {study.name} holds no finished run yet; every number below is missing for that reason."
+    diverged = sum(record.outcome == "diverged" for record in study.records)
+    hours = sum(record.duration_s for record in study.records) / 3600
+    time = f"{numbers.significant(hours)} hours" if hours >= 1 else f"{numbers.significant(60 * hours)} minutes"
+    names = [experiment.name for experiment in study.experiments if study.of_experiment(experiment.name)]
+    ending = f"{diverged} of them diverged" if diverged else "none of them diverged"
+    runs = numbers.plural(len(study.records), "run")
+    where = f"{numbers.plural(len(names), 'experiment')} ({numbers.listed(names)})"
+    return f"The set {study.name} holds {runs} of {where}; {ending}. Together they took {time} of work."
+
+
+def hardware(records: Iterable[Record]) -> str:
+    """Return the sentence on devices, workers, versions and commits."""
+    environments = [record.environment for record in records]
+    devices = sorted({_device(environment) for environment in environments})
+    torch = sorted({str(environment.get("versions", {}).get("torch", "unknown")) for environment in environments})
+    commits = sorted({str(environment.get("commit") or "unknown")[:10] for environment in environments})
+    return (
+        f"Hardware: {numbers.listed(devices)}. Software: torch {numbers.listed(torch)}, "
+        f"gdnbench at {'commit' if len(commits) == 1 else 'commits'} {numbers.listed(commits)}."
+    )
+
+
+def data(records: Iterable[Record]) -> str:
+    """Return the sentence on corpora and tokenizers with their hashes."""
+    shown = sorted(
+        {
+            f"{record.spec['data']['corpus']} (hash {_short(record.data.get('corpus_hash'))}) with the tokenizer "
+            f"{record.spec['data']['tokenizer']} (hash {_short(record.data.get('tokenizer_hash'))})"
+            for record in records
+        }
+    )
+    return f"Text: {numbers.listed(shown)}."
+
+
+def matching(analysis: Analysis) -> list[tuple[str, tuple[str, ...]]]:
+    """Return a sentence a comparison on what was matched and how closely, with its runs."""
+    sentences = []
+    for experiment, choices in analysis.comparisons:
+        rule = experiment.match
+        if rule is None:
+            continue
+        off = {choice.runs.arm: choice.first("match_deviation") for choice in choices}
+        known = {arm: value for arm, value in off.items() if value is not None}
+        runs = tuple(run for choice in choices for run in choice.run_ids)
+        start = f"In {experiment.name}, arms are matched by {rule.by.replace('_', ' ')} to {rule.reference}"
+        if not known:
+            sentences.append((f"{start}; how closely is not measured in this set.", runs))
+            continue
+        worst = max(known, key=lambda arm: abs(known[arm]))
+        within = "within" if abs(known[worst]) <= rule.tolerance else "beyond"
+        sentences.append(
+            (
+                f"{start}: the largest deviation is {numbers.number(100 * abs(known[worst]), 2)}% ({worst}), {within} "
+                f"the tolerance of {rule.tolerance:.1%}.",
+                runs,
+            )
+        )
+    return sentences
+
+
+def verdict_counts(analysis: Analysis) -> str:
+    """Return the sentence that counts verdicts over claims."""
+    order: tuple[Ruling, ...] = ("reproduced", "not reproduced", "partly", "undecided", "pending", "not testable here")
+    counts = Counter(verdict.verdict for verdict in analysis.verdicts)
+    claims = len({verdict.claim for verdict in analysis.verdicts})
+    shown = [f"{counts[name]} {name}" for name in order if counts[name]]
+    tests = len(analysis.verdicts)
+    extra = f" ({tests} verdicts: some claims have several tests)" if tests != claims else ""
+    return f"Of {claims} claims{extra}: {numbers.listed(shown)}."
+
+
+def _device(environment: object) -> str:
+    info: dict[str, object] = dict(environment)  # type: ignore[call-overload]
+    device, name = str(info.get("device", "unknown device")), str(info.get("cpu") or "")
+    shown = f"{device} ({name})" if device == "cpu" and name else device
+    workers, threads = info.get("workers"), info.get("threads")
+    parts = [f"{workers} runs at a time" if workers and workers != 1 else "one run at a time" if workers else ""]
+    parts += [f"{threads} threads a run" if threads and threads != 1 else "one thread a run" if threads else ""]
+    detail = ", ".join(part for part in parts if part)
+    return f"{shown}, {detail}" if detail else shown
+
+
+def _short(digest: object) -> str:
+    return str(digest)[:10] if digest else "unknown"

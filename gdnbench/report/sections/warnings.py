@@ -1,0 +1,94 @@
+"""What a reader must not miss: mixed code, changed trees, diverged runs, edges, gaps, crowded timings."""
+
+from gdnbench.report import numbers
+from gdnbench.report.analysis import Analysis
+from gdnbench.report.content import Block, Notice
+from gdnbench.report.sections.findings import control_notice
+from gdnbench.report.study import Study
+
+
+def warnings(analysis: Analysis) -> list[Block]:
+    """Return one notice for each thing that qualifies the page's numbers."""
+    study = analysis.study
+    texts = [text for _, transfers in analysis.sweeps for text in control_notice(transfers)]
+    texts += missing_parts(study)
+    texts += provenance(study)
+    texts += edges(analysis)
+    texts += crowded(study)
+    texts += diverged(study)
+    texts += [f"Damaged and not used: {problem}." for problem in study.damaged]
+    texts += sorted({f"{record.run_id}: {note}" for record in study.records for note in record.notes})
+    return [Notice(text=text) for text in texts]
+
+
+def missing_parts(study: Study) -> list[str]:
+    """Return what the presets plan and the set does not hold."""
+    texts = []
+    if not study.presets:
+        texts.append("The set has no snapshot of a preset: experiments are inferred from records, no claim is tested.")
+    for experiment in study.experiments:
+        absent = [runs.arm for runs in study.arms(experiment) if not runs.records]
+        if not study.of_experiment(experiment.name):
+            texts.append(f"The experiment {experiment.name} has no run in this set.")
+        elif absent:
+            texts.append(f"In {experiment.name}, {numbers.listed(absent)} has no run in this set.")
+    return texts
+
+
+def provenance(study: Study) -> list[str]:
+    """Return whether records come from several states of the code."""
+    texts = []
+    for kind in sorted({record.kind for record in study.records}):
+        digests = sorted({record.source_digest[:10] for record in study.records if record.kind == kind})
+        if len(digests) > 1:
+            texts.append(
+                f"The {kind} runs come from {len(digests)} source digests ({', '.join(digests)}): the code that "
+                "determines their numbers differs between them."
+            )
+    commits = sorted({str(record.environment.get("commit") or "unknown")[:10] for record in study.records})
+    if len(commits) > 1:
+        texts.append(f"The runs come from {len(commits)} commits ({', '.join(commits)}).")
+    dirty = sum(bool(record.environment.get("dirty")) for record in study.records)
+    if dirty:
+        texts.append(f"{numbers.plural(dirty, 'run')} of {len(study.records)} had uncommitted changes in the tree.")
+    return texts
+
+
+def edges(analysis: Analysis) -> list[str]:
+    """Return arms whose best learning rate lies at the edge of what was tried."""
+    texts = []
+    for experiment, transfers in analysis.sweeps:
+        for transfer in transfers:
+            widths = [str(width) for width, curve in transfer.curves.items() if "edge" in curve.optimum.flags]
+            if widths:
+                where = numbers.listed(widths)
+                texts.append(
+                    f"In {experiment.name}, the best rate of {transfer.runs.arm} is at the edge of the grid at width "
+                    f"{where}: the true optimum may lie beyond it."
+                )
+    for experiment, choices in analysis.comparisons:
+        if at_edge := [choice.runs.arm for choice in choices if choice.edge]:
+            texts.append(f"In {experiment.name}, the chosen rate is at the edge of those tried: {', '.join(at_edge)}.")
+    return texts
+
+
+def crowded(study: Study) -> list[str]:
+    """Return whether speeds were measured while other runs shared the machine."""
+    timed = [record for record in study.records if record.metric("tokens_per_s") is not None]
+    workers = {int(record.environment.get("workers") or 1) for record in timed}
+    if max(workers, default=1) <= 1:
+        return []
+    number = sum(int(record.environment.get("workers") or 1) > 1 for record in timed)
+    return [
+        f"{number} of {numbers.plural(len(timed), 'run')} with a speed shared the machine with up to "
+        f"{max(workers) - 1} other at the same time: their tokens/s are lower limits."
+    ]
+
+
+def diverged(study: Study) -> list[str]:
+    """Return which arms had runs that diverged."""
+    gone = [record for record in study.records if record.outcome == "diverged"]
+    arms = sorted({f"{record.spec['arm']} in {record.spec['experiment']}" for record in gone})
+    if not gone:
+        return []
+    return [f"{numbers.plural(len(gone), 'run')} diverged and count as no loss: {numbers.listed(arms)}."]

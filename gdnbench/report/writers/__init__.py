@@ -1,0 +1,1 @@
+"""Writers: the content as HTML, Markdown, CSV and LaTeX; they arrange and escape, and compute nothing."""
