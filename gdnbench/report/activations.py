@@ -107,6 +107,12 @@ def site_name(site: str, arch: str, *, block: bool = True) -> str:
     return f"{words} (block {parts[1]})" if block and parts[0] == "blocks" else words
 
 
+def is_named(site: str) -> bool:
+    """Say whether a site is one of those that reports have a word for; the others are shown in the files."""
+    parts = site.split(".")
+    return (".".join(parts[2:]) if parts[0] == "blocks" else site) in NAMES
+
+
 def is_gate_input(site: str, arch: str) -> bool:
     """Say whether a site is a pre-activation of the architecture's gates."""
     return site.endswith(GATES.get(arch, ())) and ".mixer." in site

@@ -66,9 +66,20 @@ def limits(value: Interval, digits: int = 3, unit: str = "") -> str:
     return f"{number(value.mean, digits)}{tail}, 95% interval [{low}, {high}], n = {value.n}"
 
 
-def log2_rate(x: float) -> str:
-    """Return a learning rate given by its log2, as ``2^−7.5``."""
-    return f"2^{number(x, 2).rstrip('0').rstrip('.')}"
+def decimals(value: float) -> int:
+    """Return how many decimals a measured value is shown with: 4 below 10, 1 below 1000, else none."""
+    return 4 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
+
+
+def quantity(value: Interval, unit: str = "") -> str:
+    """Return a metric's interval with decimals by its size; dimensionless units are left out."""
+    return interval(value, decimals(value.mean), "" if unit in ("1", "relative") else unit)
+
+
+def power_of_two(x: float) -> str:
+    """Return ``2`` with the exponent ``x`` set above the line: ``2⁻⁷`` or ``2⁻⁷·⁵``."""
+    text = f"{x:.2f}".rstrip("0").rstrip(".")
+    return "2" + text.translate(str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def listed(items: Sequence[str], last: str = "and") -> str:

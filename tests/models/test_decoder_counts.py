@@ -33,13 +33,12 @@ def test_parameters(arch, block, geometry, tied, tiny_config):
     assert tables == 11 * 32 * (1 if tied else 2)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @every_model
 @torch.no_grad()
-def test_state_bytes(arch, block, geometry, tied, dtype, tiny_config, tiny_tokens):
-    model = build_decoder(tiny_config(arch, block=block, geometry=geometry, tied=tied), Parametrization(), seed=0).to(
-        dtype
-    )
+def test_state_bytes(arch, block, geometry, tied, tiny_config, tiny_tokens):
+    dtype = torch.float32 if tied else torch.float64
+    config = tiny_config(arch, block=block, geometry=geometry, tied=tied)
+    model = build_decoder(config, Parametrization(), seed=0).to(dtype)
     for context in (1, 9):
         _, states = model(tiny_tokens(1, context), model.init_state(1))
         tensors = [

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
-from gdnbench.report.activations import START, CoordinateCheck, SiteSlope, site_name
-from gdnbench.report.figures.style import FAINT, colour, log2_ticks, new_figure
+from gdnbench.report.activations import START, CoordinateCheck, SiteSlope, is_named, site_name
+from gdnbench.report.figures.style import FAINT, colour, log2_ticks, new_figure, styled
 
 # Sites that tell the story, by the end of their name; the last block of each is shown.
 SHOWN = (
@@ -24,6 +25,7 @@ SHOWN = (
 JUDGED = 0.2
 
 
+@styled
 def size_lines(checks: Sequence[CoordinateCheck]) -> Figure:
     """Draw sizes over width of one architecture: rows are the start and the last update, columns the arms."""
     last = max(step for check in checks for step in check.steps())
@@ -45,11 +47,12 @@ def size_lines(checks: Sequence[CoordinateCheck]) -> Figure:
     return figure
 
 
+@styled
 def slope_dots(checks: Sequence[CoordinateCheck]) -> Figure:
     """Draw the slopes of one architecture's sites, last block: hollow the first arm, filled the others."""
     last = max(step for check in checks for step in check.steps())
     steps = [START] if last == START else [START, last]
-    sites = list(dict.fromkeys(site for check in checks for site in _last_block(check)))
+    sites = list(dict.fromkeys(site for check in checks for site in _last_block(check) if is_named(site)))
     figure, axes = new_figure(1, len(steps), height=1.3 + 0.23 * len(sites))
     arch = checks[0].runs.arch
     for axis, step in zip(axes, steps):
@@ -70,6 +73,8 @@ def slope_dots(checks: Sequence[CoordinateCheck]) -> Figure:
 def _lines(axis: Axes, check: CoordinateCheck, step: int) -> None:
     axis.set_xscale("log", base=2)
     axis.set_yscale("log", base=10)
+    axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=12))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     sites, widths = _last_block(check), set()
     for ending, tone, marker in SHOWN:
         slope = next((check.find(site, step) for site in reversed(sites) if site.endswith(ending)), None)
@@ -77,7 +82,7 @@ def _lines(axis: Axes, check: CoordinateCheck, step: int) -> None:
             continue
         points = _mean_sizes(slope)
         widths |= set(points)
-        name = site_name(slope.site, check.runs.arch, block=False)
+        name = site_name(slope.site, check.runs.arch, block=False).replace("readout o, ", "o ")
         axis.plot(list(points), list(points.values()), color=tone, marker=marker, label=name, markersize=4)
     log2_ticks(axis, sorted(widths))
     axis.minorticks_off()

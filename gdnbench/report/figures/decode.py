@@ -7,11 +7,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from gdnbench.report.decoding import points
-from gdnbench.report.figures.style import colour, is_control, log2_ticks, new_figure
+from gdnbench.report.figures.style import colour, is_control, log2_ticks, new_figure, styled
 from gdnbench.report.numbers import size
 from gdnbench.report.study import ArmRuns
 
 
+@styled
 def decode_lines(arms: Sequence[ArmRuns], metric: str, label: str) -> Figure:
     """Draw a metric of generation over context, both on logarithmic axes, with the interval over runs."""
     figure, (axis,) = new_figure(height=3.2)

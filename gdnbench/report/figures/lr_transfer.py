@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gdnbench.report.figures.style import FAINT, colour, new_figure, power_ticks, shades
+from gdnbench.report.figures.style import colour, new_figure, power_ticks, shades, styled
 from gdnbench.report.transfer import Transfer, WidthCurve
 
 
+@styled
 def lr_transfer(transfers: Sequence[Transfer]) -> Figure:
     """Draw the sweeps of one architecture; panels are stacked so that optima can be compared down a line.
 
@@ -71,6 +72,3 @@ def _shared_limits(axes: Sequence[Axes], transfers: Sequence[Transfer]) -> None:
     low, high = losses.min(), min(losses.max(), worst_minimum + 1.2 * (worst_minimum - losses.min()) + 0.3)
     axes[0].set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
     axes[0].set_xlim(min(rates) - 0.09 * (max(rates) - min(rates) + 1), max(rates) + 0.3)
-    axes[0].text(
-        0.0, 1.0, "width", transform=axes[0].transAxes, fontsize=8, color=FAINT, ha="left", va="top"
-    )  # fmt: skip

@@ -1,14 +1,19 @@
 """One look for all figures: sizes for a phone's width, a colour an architecture, output without dates."""
 
 import colorsys
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from gdnbench.report.numbers import power_of_two
+
+P = ParamSpec("P")
 
 WIDTH = 4.7  # inches: a phone's 358 CSS pixels scale its 9-point text to 7 points
 
@@ -69,11 +74,21 @@ def is_control(table: str) -> bool:
     return table.startswith("sp")
 
 
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Let a function draw in the report's style, which matplotlib reads while artists are made."""
+
+    @functools.wraps(draw)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapped
+
+
 def new_figure(rows: int = 1, columns: int = 1, *, height: float, share: bool = True) -> tuple[Figure, list[Axes]]:
     """Return a figure of the report's width and its axes, row by row."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False)
     return figure, [axis for row in grid for axis in row]
 
 
@@ -87,4 +102,5 @@ def log2_ticks(axis: Axes, values: Sequence[float], *, which: str = "x") -> None
 
 def power_ticks(axis: Axes) -> None:
     """Write the x axis's values, which are log2, as powers of 2."""
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"2^{value:g}".replace("-", "−")))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_two(value)))

@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from gdnbench.report.comparing import Choice
-from gdnbench.report.figures.style import colour, is_control, new_figure
+from gdnbench.report.figures.style import colour, is_control, new_figure, styled
 from gdnbench.report.study import Study
 
 
+@styled
 def training_curves(choices: Sequence[Choice], study: Study) -> Figure:
     """Draw training loss over tokens at each arm's chosen rate: mean over seeds, and their range."""
     figure, (axis,) = new_figure(height=3.5)
@@ -34,6 +35,7 @@ def training_curves(choices: Sequence[Choice], study: Study) -> Figure:
     return figure
 
 
+@styled
 def metric_dots(choices: Sequence[Choice], metric: str, label: str) -> Figure:
     """Draw one metric by arm: mean with its 95% interval over seeds, and every seed as a faint point."""
     shown = [choice for choice in choices if choice.by_seed(metric)]

@@ -38,7 +38,8 @@ def _figures(experiment: Experiment, transfers: tuple[Transfer, ...]) -> list[Fi
             continue
         runs = sorted({run for fitted in shown for run in fitted.runs.run_ids})
         caption = (
-            f"{experiment.title or experiment.name}: validation loss over base learning rate at each width. Points: "
+            f"{experiment.title or experiment.name}: validation loss over base learning rate; the numbers at the lines "
+            "are widths. Points: "
             "runs; lines: mean over seeds; diamonds: fitted optimum with its 95% interval over seeds where there are "
             "3; crosses at the top: diverged."
         )

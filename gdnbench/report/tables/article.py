@@ -9,7 +9,14 @@ from gdnbench.report.content import Cell, Row, Table, missing, plain
 from gdnbench.report.decoding import DecodePoint, points
 from gdnbench.report.statistics import position
 from gdnbench.report.study import ArmRuns, Study
-from gdnbench.report.tables.cells import claimed_cell, claimed_text, count_cell, interval_cell, verdict_cell
+from gdnbench.report.tables.cells import (
+    claimed_briefly,
+    claimed_cell,
+    claimed_number,
+    count_cell,
+    scaled_cell,
+    verdict_cell,
+)
 from gdnbench.report.transfer import analyse
 from gdnbench.report.verdicts import Verdict
 from gdnbench.report.verdicts.transfer import DRIFT_BOUND
@@ -71,7 +78,7 @@ def inference_table(study: Study, verdicts: tuple[Verdict, ...]) -> Table:
             "architecture, in the article",
             "tokens/s, article's",
             "tokens/s, measured",
-            "memory, article's",
+            "memory at 1B parameters (GB), article's",
             "memory, measured",
             "μP before / now, article's",
             "transfer, measured",
@@ -114,9 +121,9 @@ def _model_row(claim: Claim, verdict: Verdict, study: Study) -> Row:
     cells = (
         Cell(text=claim.id, target=f"claim-{claim.id}"),
         plain(claim.model),
-        claimed_cell(claim, "params"),
+        claimed_number(claim, "params"),
         count_cell(None if choice is None else choice.first("params_total")),
-        claimed_cell(claim, "perplexity"),
+        claimed_number(claim, "perplexity"),
         _perplexity_cell(choice),
         claimed_cell(claim, "transfer"),
         transfer,
@@ -134,7 +141,7 @@ def _perplexity_cell(choice: Choice | None) -> Cell:
     if mean is None:
         return missing("diverged" if choice.diverged and not choice.chosen else numbers.MISSING)
     corpus = choice.chosen[0].spec["data"]["corpus"]
-    cell = interval_cell(mean, 1)
+    cell = scaled_cell(mean)
     return Cell(text=f"{cell.text} on {corpus}", value=cell.value, interval=cell.interval)
 
 
@@ -166,9 +173,9 @@ def _speed_row(claim: Claim, verdict: Verdict, study: Study) -> Row:
     cells = (
         Cell(text=claim.id, target=f"claim-{claim.id}"),
         plain(claim.model),
-        claimed_cell(claim, "tokens_per_s"),
+        claimed_number(claim, "tokens_per_s"),
         _speeds(found),
-        claimed_cell(claim, "memory"),
+        claimed_number(claim, "memory"),
         _memory(found),
         Cell(text=f"{before} / {now}", tone="source"),
         transfer,
@@ -218,5 +225,6 @@ def _sentence_row(claim: Claim, verdict: Verdict, columns: int) -> Row:
     measured = plain(verdict.measured) if verdict.measured else missing(verdict.reason or numbers.MISSING)
     blank = plain("")
     cells = [Cell(text=claim.id, target=f"claim-{claim.id}"), plain(claim.statement), *[blank] * (columns - 2)]
-    cells[4], cells[5], cells[8] = claimed_text(claim), measured, plain(verdict.budget)
+    claimed, shown = (4, 5) if claim.id.startswith("A1.") else (2, 3)
+    cells[claimed], cells[shown], cells[8] = claimed_briefly(claim), measured, plain(verdict.budget)
     return Row(cells=(*cells, verdict_cell(verdict.verdict)), runs=verdict.runs)

@@ -1,5 +1,7 @@
 """Cells that several tables share: intervals, metrics, verdicts, figures of a source."""
 
+import dataclasses
+
 from gdnbench.claims.catalogue import Claim, Figure
 from gdnbench.report import numbers
 from gdnbench.report.content import Cell, Tone, missing
@@ -69,6 +71,24 @@ def claimed_cell(claim: Claim, name: str) -> Cell:
         return missing("no figure given")
     value = figure.value if isinstance(figure.value, (bool, float, str)) else None
     return Cell(text=figure_text(figure), value=value, tone="source")
+
+
+def claimed_number(claim: Claim, name: str) -> Cell:
+    """Return one of a claim's figures without its unit, for a column that names it."""
+    figure = claim.claimed.get(name)
+    if figure is None:
+        return missing("no figure given")
+    cell = claimed_cell(claim, name)
+    return Cell(text=figure_text(dataclasses.replace(figure, unit="")), value=cell.value, tone="source")
+
+
+def claimed_briefly(claim: Claim) -> Cell:
+    """Return the first of a claim's figures by name and value: ``gap: at most 0.3``."""
+    name, figure = next(iter(claim.claimed.items()))
+    values = figure.value if isinstance(figure.value, tuple) else (figure.value,)
+    joined = (" to " if figure.over == "range" else " / ").join(f"{value:g}" for value in values)
+    prefix = f"{figure.comparison} " if figure.comparison else ""
+    return Cell(text=f"{name.replace('_', ' ')}: {prefix}{joined}", tone="source")
 
 
 def claimed_text(claim: Claim) -> Cell:

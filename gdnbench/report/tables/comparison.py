@@ -64,7 +64,7 @@ def _row(choice: Choice) -> Row:
         interval_cell(choice.mean("val_loss"), 4, reason=reason),
         interval_cell(choice.mean("test_loss"), 4, reason=reason),
         interval_cell(choice.mean("bits_per_byte"), 4, reason=reason),
-        interval_cell(choice.mean("whitespace_word_ppl"), 1, reason=reason),
+        scaled_cell(choice.mean("whitespace_word_ppl"), reason=reason),
         scaled_cell(choice.mean("tokens_per_s"), reason=reason),
         scaled_cell(choice.mean("peak_gib"), reason=reason),
     )
@@ -90,4 +90,4 @@ def _rate(choice: Choice, reason: str) -> Cell:
     notes = [numbers.plural(choice.trials, "rate") + " tried"]
     notes += ["edge of the grid"] if choice.edge else []
     notes += [f"{choice.diverged} diverged"] if choice.diverged else []
-    return plain(f"{numbers.log2_rate(choice.rate)} ({', '.join(notes)})", 2**choice.rate)
+    return plain(f"{numbers.power_of_two(choice.rate)} ({', '.join(notes)})", 2**choice.rate)

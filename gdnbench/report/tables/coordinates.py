@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gdnbench.report import numbers
-from gdnbench.report.activations import START, CoordinateCheck, SiteSlope, site_name
+from gdnbench.report.activations import START, CoordinateCheck, SiteSlope, is_named, site_name
 from gdnbench.report.content import Cell, Row, Table, Tone, missing, plain
 from gdnbench.report.statistics import position
 from gdnbench.report.verdicts.activations import BOUND
@@ -12,14 +12,14 @@ TONES: dict[str, Tone] = {"inside": "good", "below": "bad", "above": "bad", "und
 
 
 def slopes_table(checks: Sequence[CoordinateCheck]) -> Table:
-    """Return all slopes; the page shows the last block, the files have all blocks."""
+    """Return all slopes; the page shows the main ones of the last block, the files have all."""
     steps = sorted({step for check in checks for step in check.steps()})
     shown: list[Row] = []
     more: list[Row] = []
     for check in checks:
         for site in check.sites():
             row = _row(check, site, steps)
-            (shown if _last_block(check, site) else more).append(row)
+            (shown if _last_block(check, site) and is_named(site) else more).append(row)
     titles = [
         "size at the start" if step == START else f"update after {numbers.plural(step, 'step')}" for step in steps
     ]
@@ -30,8 +30,8 @@ def slopes_table(checks: Sequence[CoordinateCheck]) -> Table:
         rows=tuple(shown),
         note=(
             "Slope of log2 of the root mean square over log2 width: one a seed, Student t 95% interval over seeds. "
-            f"Green: wholly inside ±{BOUND}; red: wholly outside; yellow: across a bound. The last block is shown; the "
-            "files have all blocks."
+            f"Green: wholly inside ±{BOUND}; red: wholly outside; yellow: across a bound. The main activations of the "
+            "last block are shown and all are judged; the files have all."
         ),
         wide=(2 + len(titles),),
         more=tuple(more),

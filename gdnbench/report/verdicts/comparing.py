@@ -3,9 +3,10 @@
 import math
 
 from gdnbench.claims import ClaimCard
+from gdnbench.report import numbers
 from gdnbench.report.comparing import METRIC, choose
 from gdnbench.report.decoding import DecodePoint, points
-from gdnbench.report.numbers import limits, listed, number
+from gdnbench.report.numbers import decimals, limits, listed, number
 from gdnbench.report.statistics import Interval, paired_difference, position, t_interval
 from gdnbench.report.study import Study
 from gdnbench.report.verdicts.verdict import Behaviour, Part, Verdict, enough, pending, rule
@@ -28,7 +29,7 @@ def loss_gap(card: ClaimCard, study: Study) -> Verdict:
         missing = [choice.runs.arm for choice in (arm, control) if not choice.by_seed(metric)]
         finding = f"cannot be compared: no {metric} of {listed(missing or [card.arm])} in this set"
         return rule(card, pending(card.arm, finding, "", runs), None, records)
-    measured = f"{metric} minus that of {card.control} {limits(gap, 4, _unit(records, metric))}"
+    measured = f"{metric} minus that of {card.control} {limits(gap, decimals(gap.mean), _unit(records, metric))}"
     if problem := enough(card, gap):
         return rule(card, pending(card.arm, problem, measured, runs), None, records)
     texts: dict[str, tuple[Behaviour, str]] = {
@@ -54,8 +55,7 @@ def decode_ratio(card: ClaimCard, study: Study) -> Verdict:
     records = [record for pair in pairs for point in pair for record in point.records]
     runs = tuple(record.run_id for record in records)
     ratios = {a.context: ratio for a, c in pairs if (ratio := speed_ratio(a, c)) is not None}
-    measured = "tokens/s over that of " + card.control + ": " if ratios else ""
-    measured += "; ".join(f"{limits(r, 2)} at context {context}" for context, r in ratios.items())
+    measured = _ratio_text(ratios, card.control)
     problems = [problem for ratio in ratios.values() if (problem := enough(card, ratio, "run"))]
     if not ratios or problems:
         finding = problems[0] if problems else f"and {card.control} have no context in common in this set"
@@ -72,6 +72,13 @@ def speed_ratio(arm: DecodePoint, control: DecodePoint) -> Interval | None:
         return None
     low, high = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
     return Interval(mean=math.exp(logs.mean), low=low, high=high, n=logs.n)
+
+
+def _ratio_text(ratios: dict[int, Interval], control: str) -> str:
+    if not ratios:
+        return ""
+    texts = [f"{numbers.interval(ratio, 2)} at context {context:,}" for context, ratio in ratios.items()]
+    return f"tokens/s over that of {control}: {'; '.join(texts)}"
 
 
 def _within(ratio: Interval, low: float, high: float) -> Behaviour:
@@ -107,4 +114,5 @@ def _ratio_verdict(
 
 
 def _unit(records: list[Record], metric: str) -> str:
-    return next((r.metrics[metric]["unit"] for r in records if metric in r.metrics), "")
+    unit = next((r.metrics[metric]["unit"] for r in records if metric in r.metrics), "")
+    return "" if unit == "1" else unit

@@ -3,7 +3,7 @@
 from gdnbench.claims import ClaimCard
 from gdnbench.report.comparing import METRIC, choose
 from gdnbench.report.decoding import points
-from gdnbench.report.numbers import interval, significant
+from gdnbench.report.numbers import quantity, significant
 from gdnbench.report.study import Study
 from gdnbench.report.transfer import analyse
 from gdnbench.report.verdicts.verdict import Verdict, budget
@@ -46,7 +46,7 @@ def _values(card: ClaimCard, study: Study, arm: str) -> tuple[str, list[Record]]
     mean = choice.mean(metric)
     if mean is None:
         return "", []
-    return f"{metric} {interval(mean, 4, choice.chosen[0].metrics[metric]['unit'])}", list(choice.chosen)
+    return f"{metric} {quantity(mean, choice.chosen[0].metrics[metric]['unit'])}", list(choice.chosen)
 
 
 def _decode_values(card: ClaimCard, study: Study, arm: str) -> tuple[str, list[Record]]:

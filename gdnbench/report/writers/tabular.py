@@ -24,6 +24,7 @@ LATEX = {
     "β": r"$\beta$",
     "√": r"$\surd$",
     "Θ": r"$\Theta$",
+    **{raised: rf"$^{{{plain}}}$" for raised, plain in zip("⁻·⁰¹²³⁴⁵⁶⁷⁸⁹", "-.0123456789")},
     "<": r"$<$",
     ">": r"$>$",
 }
