@@ -52,7 +52,7 @@ def to_mapping(config: Any) -> Any:
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return {field.name: to_mapping(getattr(config, field.name)) for field in dataclasses.fields(config)}
     if isinstance(config, Mapping):
-        return {str(key): to_mapping(value) for key, value in config.items()}
+        return {key: to_mapping(value) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
         return [to_mapping(value) for value in config]
     return config

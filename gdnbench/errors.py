@@ -8,6 +8,10 @@ class GdnbenchError(Exception):
     """A mistake of input, files or machine. The command line prints it as one line and exits with code 2."""
 
 
+class WidthError(GdnbenchError):
+    """A model width at which some dimension would be no whole, or no allowed, number."""
+
+
 def nearest(name: str, known: Iterable[str]) -> list[str]:
     """Return up to three of ``known`` that look most like ``name``."""
     return difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)

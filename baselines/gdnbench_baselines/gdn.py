@@ -88,7 +88,6 @@ class GatedDeltaNet(Mixer):
         power = 0.5 if options.qk_scale == "1" else 0.0
         self.output_scale = Multiplier("delta_output", fan_in=self.key_dim, base=lambda dim: dim**power)
         self.o_norm = RMSNorm(self.value_dim, eps=config.norm_eps, row="head_norm")
-        self.mixer_output = Multiplier("mixer_output", fan_in=values)
 
     def forward(
         self, x: Tensor, state: State | None = None, shared: Shared | None = None
@@ -139,7 +138,7 @@ class GatedDeltaNet(Mixer):
     def _output(self, o: Tensor, x: Tensor) -> Tensor:
         """Normalize by head, gate by SiLU and project: ``[B, T, HV, V]`` to ``[B, T, D]``."""
         gate = F.silu(self.g_proj(x)).unflatten(-1, (self.value_heads, self.value_dim))
-        return self.mixer_output(self.o_proj((self.o_norm(o) * gate).flatten(2)))
+        return self.o_proj((self.o_norm(o) * gate).flatten(2))
 
     def probes(self, x: Tensor) -> dict[str, Tensor]:
         """Return the gates: alpha = e^g and beta."""

@@ -72,7 +72,7 @@ class Mamba2(Mixer):
         self.x_proj = Projection(self.width, self.inner, init=init)
         self.b_proj = Projection(self.width, states, init=init, row="state_proj")
         self.c_proj = Projection(self.width, states, init=init, row="state_proj")
-        self.dt_proj = Projection(self.width, self.heads, init=init)
+        self.dt_proj = Projection(self.width, self.heads, init=init, row="gate")
         self.out_proj = Projection(self.inner, self.width, init=init)
         self.x_conv = ShortConvolution(self.inner, options.conv_size, bias=True)
         self.b_conv = ShortConvolution(states, options.conv_size, bias=True)

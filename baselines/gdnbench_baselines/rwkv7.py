@@ -110,7 +110,8 @@ class TimeMix(Mixer):
         for name, start in (("k_k", bias["removal"]), ("k_a", constant(1.02)), ("r_k", constant(-0.04))):
             declare(self, name, (width,), Role(row="vector", fan_out=width, init=start))
         self.bonus = Multiplier("bonus", fan_in=self.head_dim)
-        declare(self, "norm_weight", (width,), Role(row="norm", fan_out=width, init=constant(1.0)))
+        gain = constant(((layer + 1) / config.depth) ** 0.7)
+        declare(self, "norm_weight", (width,), Role(row="norm", fan_out=width, init=gain))
         declare(self, "norm_bias", (width,), Role(row="bias", fan_out=width, init=constant(0.0)))
 
     def forward(
@@ -196,9 +197,9 @@ def _bias_curves(width: int, head_dim: int, depth_fraction: float) -> dict[str, 
         place = (torch.arange(width) % head_dim) / max(1, head_dim - 1) * 2 - 1
         return place * place.abs()
 
-    power = 0.85 + depth_fraction**0.5
+    power = 1 + depth_fraction**0.3
     return {
-        "decay": curve(lambda: -6.5 + 5 * line() ** power + 2.5 * zigzag()),
+        "decay": curve(lambda: -5.5 + 6 * line() ** power + 2.5 * zigzag()),
         "rate": curve(lambda: -0.19 + 0.3 * zigzag() + 0.4 * (line() - 0.5)),
         "value": curve(lambda: 0.73 - 0.4 * (line() - 0.5)),
         "removal": curve(lambda: 0.71 - 0.1 * (line() - 0.5)),

@@ -8,7 +8,7 @@ from gdnbench_kernels.attention import attention
 from torch import Tensor
 from torch.nn import functional as F
 
-from gdnbench.errors import GdnbenchError
+from gdnbench.errors import GdnbenchError, WidthError
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution
 from gdnbench.models.mixer import Mixer, Shared, State
@@ -55,13 +55,17 @@ class Attention(Mixer):
             raise GdnbenchError(
                 f"model.options.transformer: {options.heads} heads are no multiple of {kv_heads} kv_heads"
             )
+        if options.head_dim is None and config.base_width % options.heads:
+            raise GdnbenchError(
+                f"model.base_width {config.base_width} is no multiple of {options.heads} heads; set head_dim"
+            )
         self.width, self.theta = config.width, options.rope_theta
         self.heads = config.head_count("the number of heads", options.heads)
         self.kv_heads = config.head_count("the number of key-value heads", kv_heads)
         base_dim = options.head_dim or config.base_width // options.heads
         self.head_dim = config.head_dim("the head dim", base_dim)
         if self.head_dim % 2:
-            raise GdnbenchError(f"width {config.width}: rotary positions need an even head dim, got {self.head_dim}")
+            raise WidthError(f"width {config.width}: rotary positions need an even head dim, got {self.head_dim}")
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         init = normal(config.init_std)
         self.q_proj = Projection(self.width, queries, init=init)
@@ -69,7 +73,6 @@ class Attention(Mixer):
         self.v_proj = Projection(self.width, keys, init=init)
         self.o_proj = Projection(queries, self.width, init=init)
         self.scale = Multiplier("attention_scale", fan_in=self.head_dim, base=lambda dim: dim**-0.5)
-        self.mixer_output = Multiplier("mixer_output", fan_in=queries)
         self.convs = torch.nn.ModuleList(
             ShortConvolution(channels, options.conv_size) for channels in (queries, keys, keys) if options.conv_size
         )
@@ -97,7 +100,7 @@ class Attention(Mixer):
         o = attention(q, k, v, scale=self.scale.value, impl=self.impl)
         if self.o_norm is not None and self.g_proj is not None:
             o = self.o_norm(o) * F.silu(self.g_proj(x)).unflatten(-1, (-1, self.head_dim))
-        return self.mixer_output(self.o_proj(o.flatten(2))), None if state is None else new
+        return self.o_proj(o.flatten(2)), None if state is None else new
 
     def _convs(self) -> list[ShortConvolution]:
         return [conv for conv in self.convs if isinstance(conv, ShortConvolution)]

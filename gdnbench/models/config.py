@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
-from gdnbench.errors import GdnbenchError
+from gdnbench.errors import GdnbenchError, WidthError
 
 MLP_STEP = 16  # MLP widths are multiples of this, in the ratio rule and in the budget solver
 
@@ -88,13 +88,7 @@ class ModelConfig:
         """Return ``at_base * width / base_width``; raise where that is no whole number."""
         value = Fraction(at_base * self.width, self.base_width)
         if value.denominator != 1:
-            step = Fraction(self.base_width, at_base).numerator
-            below = self.width // step * step
-            near = f"{below} or {below + step}" if below else str(step)
-            raise GdnbenchError(
-                f"width {self.width}: {what} would be {float(value):g}, which is no whole number; "
-                f"a multiple of {step} works, for example {near}"
-            )
+            raise WidthError(f"width {self.width}: {what} would be {float(value):g}, which is no whole number")
         return int(value)
 
     def mlp_width_of(self, layer: int, *, ratio: float | None = None) -> int:

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdnbench.models.roles import Role, constant, declare, uniform
+from gdnbench.models.roles import Role, declare, uniform
 
 
 class ShortConvolution(nn.Module):
-    """``silu(sum_j w_j x_{t-size+1+j} (+ b))`` by channel; PyTorch's Conv1d start, uniform in ``+-size^-1/2``."""
+    """``silu(sum_j w_j x_{t-size+1+j} (+ b))`` by channel; started as PyTorch's Conv1d, in ``+-size^-1/2``."""
 
     weight: nn.Parameter
     bias: nn.Parameter | None
@@ -18,7 +18,7 @@ class ShortConvolution(nn.Module):
         self.size = size
         declare(self, "weight", (channels, size), Role(row="conv", fan_out=channels, init=uniform(size**-0.5)))
         if bias:
-            declare(self, "bias", (channels,), Role(row="bias", fan_out=channels, init=constant(0.0)))
+            declare(self, "bias", (channels,), Role(row="conv", fan_out=channels, init=uniform(size**-0.5)))
         else:
             self.bias = None
 

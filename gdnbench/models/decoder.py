@@ -1,12 +1,14 @@
 """The decoder: embedding, blocks of (norm, mixer, norm, feedforward), norm, head; the same for every mixer."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdnbench.errors import GdnbenchError
+from gdnbench.errors import GdnbenchError, WidthError
 from gdnbench.models import registry
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.feedforward import build_feedforward
@@ -34,7 +36,10 @@ class Embedding(nn.Module):
 
 
 class Block(nn.Module):
-    """``x + mixer(norm(x))``, then ``x + feedforward(norm(x))`` unless the block has none."""
+    """``x + c mixer(norm(x))``, then ``x + feedforward(norm(x))`` unless the block has none.
+
+    The factor ``c`` is 1 but under the tables that follow the paper's second released file.
+    """
 
     def __init__(self, config: ModelConfig, arch: str, layer: int):
         super().__init__()
@@ -43,6 +48,7 @@ class Block(nn.Module):
         self.arch = arch
         self.mixer_norm = RMSNorm(config.width, eps=config.norm_eps)
         self.mixer: Mixer = mixer(config, layer)
+        self.mixer_output = Multiplier("mixer_output", fan_in=config.width)
         self.feedforward = build_feedforward(kind, config, layer)
         self.feedforward_norm = RMSNorm(config.width, eps=config.norm_eps) if self.feedforward else None
 
@@ -57,7 +63,7 @@ class Block(nn.Module):
                 y, carried = layer.step(norm(x), state[name], shared)
             else:
                 y, carried = layer(norm(x), None if state is None else state[name], shared)
-            x = x + y
+            x = x + (self.mixer_output(y) if name == "mixer" else y)
             if carried is not None:
                 new[name] = carried
         return x, None if state is None else new
@@ -81,7 +87,12 @@ class Decoder(nn.Module):
         self.config = config
         self.rules: tuple[Rule, ...] = ()
         self.embedding = Embedding(config.vocab_size, config.width, std=config.embedding_std)
-        self.blocks = nn.ModuleList(Block(config, arch, layer) for layer, arch in enumerate(layer_mixers(config)))
+        for name in config.options:
+            registry.find(name)
+        mixers = layer_mixers(config)
+        # Layers see the real number of blocks, which a native form may have multiplied.
+        config = dataclasses.replace(config, depth=len(mixers))
+        self.blocks = nn.ModuleList(Block(config, arch, layer) for layer, arch in enumerate(mixers))
         self.norm = RMSNorm(config.width, eps=config.norm_eps)
         if config.tied:
             self.logit_scale = Multiplier("readout", fan_in=config.width)
@@ -157,7 +168,7 @@ def build_decoder(config: ModelConfig, parametrization: Parametrization, *, seed
     Raises:
         GdnbenchError: a name that does not exist, a width that the heads do not divide, a parameter without a role.
     """
-    model = Decoder(config)
+    model = with_nearest_widths(config, Decoder)
     with torch.device("meta"):
         base = Decoder(config.at_base())
     role_rows = {role: entry for block in model.block_list() for role, entry in block.mixer.role_rows.items()}
@@ -170,5 +181,30 @@ def build_decoder(config: ModelConfig, parametrization: Parametrization, *, seed
 
 def on_meta(config: ModelConfig) -> Decoder:
     """Return the decoder without memory for its weights, to count what it would have."""
-    with torch.device("meta"):
-        return Decoder(config)
+
+    def build(config: ModelConfig) -> Decoder:
+        with torch.device("meta"):
+            return Decoder(config)
+
+    return with_nearest_widths(config, build)
+
+
+def with_nearest_widths(config: ModelConfig, build: Callable[[ModelConfig], Decoder]) -> Decoder:
+    """Build a decoder; where its width does not fit, raise with the nearest widths that do."""
+    try:
+        return build(config)
+    except WidthError as error:
+        reach = range(1, 2 * config.base_width + 1)
+        below = next((w for w in (config.width - k for k in reach) if w > 0 and _fits(config, w)), None)
+        above = next((w for w in (config.width + k for k in reach) if _fits(config, w)), None)
+        near = [str(width) for width in (below, above) if width is not None]
+        raise WidthError(f"{error}; nearest widths that work: {', '.join(near) or 'none'}") from None
+
+
+def _fits(config: ModelConfig, width: int) -> bool:
+    try:
+        with torch.device("meta"):
+            Decoder(dataclasses.replace(config, width=width))
+    except WidthError:
+        return False
+    return True

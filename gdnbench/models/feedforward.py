@@ -57,7 +57,8 @@ class ChannelMix(StatefulLayer):
         depth_fraction = 1 - layer / config.depth
         mixing = curve(lambda: mix_curve(config.width, depth_fraction**4))
         declare(self, "x_k", (config.width,), Role(row="vector", fan_out=config.width, init=mixing))
-        self.key = Projection(self.width, self.hidden, init=normal(config.base_width**-0.5))
+        # An orthogonal matrix of 4 D x D, as the authors start it, has entries of this size.
+        self.key = Projection(self.width, self.hidden, init=normal((4 * config.base_width) ** -0.5))
         self.value = Projection(self.hidden, self.width, init=constant(0.0))
 
     def forward(

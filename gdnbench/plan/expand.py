@@ -10,6 +10,7 @@ from typing import Any
 
 from gdnbench.configuration import canonical_json, from_mapping
 from gdnbench.data.vocabulary import vocabulary_of
+from gdnbench.models import registry
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.parametrization import Parametrization
 from gdnbench.plan.budgets import match
@@ -166,6 +167,8 @@ def _model(preset: Preset, experiment: Experiment, arm: Arm, width: int) -> Mode
     values = {"vocab_size": vocabulary_of(preset.tokenizer), **values, "arch": arm.arch, "width": width}
     used = set(str(values.get("pattern", "")).replace(":", " ").split()) | {arm.arch}
     options = values.get("options", {})
+    for name in options:
+        registry.find(name)
     values["options"] = {name: options[name] for name in options if name in used}
     return from_mapping(ModelConfig, values, f"{preset.name}.{experiment.name}.{arm.name}.model")
 

@@ -3,6 +3,7 @@
 HTML, Markdown, CSV and LaTeX are written from these; no writer computes a number.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -171,6 +172,16 @@ class Page:
                 elif isinstance(block, Figures):
                     found += [figure.runs for figure in block.figures]
         return found
+
+
+def by_prefix(runs: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Return run ids grouped by what they share: experiment, architecture, table -> (rest of the id, id) pairs."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for run in runs:
+        match = re.match(r"(.+)-(w\d+-.+)", run)
+        prefix, rest = match.groups() if match else ("", run)
+        groups.setdefault(prefix, []).append((rest, run))
+    return groups
 
 
 def missing(reason: str) -> Cell:

@@ -76,10 +76,31 @@ def quantity(value: Interval, unit: str = "") -> str:
     return interval(value, decimals(value.mean), "" if unit in ("1", "relative") else unit)
 
 
+def log2_rate(x: float) -> str:
+    """Return a learning rate given by its log2, as ``2^−7.5``."""
+    return f"2^{number(x, 2).rstrip('0').rstrip('.')}"
+
+
 def power_of_two(x: float) -> str:
     """Return ``2`` with the exponent ``x`` set above the line: ``2⁻⁷`` or ``2⁻⁷·⁵``."""
     text = f"{x:.2f}".rstrip("0").rstrip(".")
     return "2" + text.translate(str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+METRICS = {
+    "val_loss": "validation loss",
+    "test_loss": "test loss",
+    "bits_per_byte": "bits per byte",
+    "whitespace_word_ppl": "word perplexity",
+    "tokens_per_s": "tokens/s",
+    "peak_gib": "peak memory",
+    "state_bytes": "state",
+}
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric's name in words."""
+    return METRICS.get(metric, metric.replace("_", " "))
 
 
 def listed(items: Sequence[str], last: str = "and") -> str:

@@ -119,6 +119,7 @@ def evaluate_run(
         trained,
         run_id=f"evaluation-{metric}-{digest([run_id, asked])[:10]}",
         kind="evaluation",
+        spec={**trained.spec, "experiment": "evaluation"},
         outcome="finished",
         detail="",
         metrics=metrics,

@@ -1,6 +1,7 @@
 """One run from specification to stored record, whatever its kind."""
 
 import datetime
+import math
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -106,11 +107,16 @@ def _coordinates(spec: RunSpec, corpus: TokenizedCorpus, store: Store, observer:
         options.after_steps,
         lambda fraction: observer.beat(Beat(run_id=spec.run_id, fraction=fraction)),
     )
+    result = Result(metrics=_parameters(spec, options.seq_len))
+    finite = [row for row in sizes if all(math.isfinite(x) for x in row.values() if isinstance(x, float))]
+    if len(finite) < len(sizes):
+        # JSON has no NaN: sizes that are no numbers are left out, and the run is marked.
+        result.outcome, result.detail = "diverged", f"{len(sizes) - len(finite)} of {len(sizes)} sizes are not finite"
     rows = Rows(store.rows_path(spec.run_id), 0)
-    for row in sizes:
+    for row in finite:
         rows.append({"type": "coordinate", **row})
     rows.close()
-    return Result(metrics=_parameters(spec, options.seq_len))
+    return result
 
 
 def _decode(spec: RunSpec, corpus: TokenizedCorpus, store: Store, observer: Observer) -> Result:

@@ -107,7 +107,7 @@ def _resume(spec: RunSpec, store: Store, trainer: Trainer, result: Result, diges
             f"resumed at step {saved['step']} under sources {digest[:10]}, begun under {saved['digest'][:10]}"
         )
     trainer.restore(saved)
-    result.notes += saved["notes"]
+    result.notes += [*saved["notes"], f"resumed at step {saved['step']}"]
     result.started = saved["started"]
     result.metrics["peak_gib"] = metric(saved["peak_gib"], "GiB")
     return int(saved["rows_bytes"])

@@ -1,5 +1,6 @@
 """Argument checks that read only metadata, so that they cost no device synchronization."""
 
+import torch
 from torch import Tensor
 
 
@@ -26,3 +27,14 @@ def multiple(name: str, value: int, of: int, of_name: str) -> None:
     """Raise `ValueError` unless ``value`` is a positive multiple of ``of``."""
     if of < 1 or value < 1 or value % of:
         raise ValueError(f"{name}: {value} is not a positive multiple of {of_name} = {of}")
+
+
+def same_type(**tensors: Tensor) -> None:
+    """Raise `ValueError` unless all tensors compute in one type: those that are multiplied with each other.
+
+    Half precision and float32 go together, as autocast mixes them; float64 goes with itself only.
+    """
+    (first_name, first), *others = tensors.items()
+    for name, x in others:
+        if torch.promote_types(x.dtype, torch.float32) != torch.promote_types(first.dtype, torch.float32):
+            raise ValueError(f"{name}: {x.dtype}, but {first_name} is {first.dtype}; convert one of them")

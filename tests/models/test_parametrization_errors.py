@@ -116,7 +116,6 @@ def test_roles_that_do_not_fit(settings, message, add_variant, tiny_config):
         build(tiny_config, name)
 
 
-@pytest.mark.xfail(strict=True, raises=(KeyError, pytest.fail.Exception), reason="a mixer's own rows are not validated")
 @pytest.mark.parametrize("entry", [{"tables": {}}, {"decays": True, "tables": {"mup_gnd": {"init": "m"}}}])
 def test_rows_with_a_missing_field_or_an_unknown_table(entry, add_variant, tiny_config):
     name = add_variant(row="blend", role_rows={"blend": entry})
@@ -124,7 +123,6 @@ def test_rows_with_a_missing_field_or_an_unknown_table(entry, add_variant, tiny_
         build(tiny_config, name)
 
 
-@pytest.mark.xfail(strict=True, reason="a forward cell on a parameter outside a Projection is dropped without a word")
 def test_a_forward_factor_nobody_applies_is_an_error(add_variant, tiny_config):
     # A matrix declared by hand: its owner does not multiply by the factor, and the rates would be wrong for it.
     role = 'Role(row="gate", fan_in=config.width, init=normal(1.0))'
@@ -155,17 +153,12 @@ def test_a_choice_may_be_a_number_in_yaml():
     assert rows(Parametrization(switches={"norm_rate": 1})) == rows(Parametrization(switches={"norm_rate": "1"}))
 
 
-@pytest.mark.xfail(strict=True, reason="gate_init and gating_normalization set one cell, and the last of them wins")
-def test_the_order_of_switches_does_not_matter():
-    # A run's identity sorts its keys, so two orders are one run.
-    switches = {"gate_init": "readout", "gating_normalization": "init"}
-    backwards = dict(reversed(switches.items()))
-    assert rows(Parametrization(switches=switches)) == rows(Parametrization(switches=backwards))
+def test_two_switches_on_one_cell_are_refused():
+    # The last of them would win; but a run's identity sorts its keys, so two orders are one run.
+    with pytest.raises(GdnbenchError, match="gate_init and gating_normalization both set init of gate"):
+        rows(Parametrization(switches={"gating_normalization": "init", "gate_init": "readout"}))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the factor form divides by the start's factor: 0^-1 is taken as 0, gates never train"
-)
 def test_gates_that_start_at_zero_still_train_in_the_factor_form():
     switches = {"gating_normalization": "factor", "gate_init": "zero"}
     try:

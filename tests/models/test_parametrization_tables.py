@@ -29,7 +29,7 @@ GDN_CLASSES = {
     "output_gain": r"mixer\.o_norm",
     "convolutions": r"mixer\.[qkv]_conv",
     "readout": r"mixer\.output_scale",
-    "mixer_output": r"mixer\.mixer_output",
+    "mixer_output": r"\.mixer_output$",
 }
 
 SP = {
@@ -178,6 +178,7 @@ def test_readout_multiplier_is_the_root_of_the_key_dim(table, value, rules_of):
 MAMBA2_CLASSES = {
     "embedding": r"^embedding",
     "logits": r"logit_scale",
+    "mixer_output": r"\.mixer_output$",
     "hidden": r"mixer\.(z|x|dt|out)_proj|feedforward\.(gate|up|down)_proj",
     "shared": r"mixer\.[bc]_proj",
     "per_head": r"mixer\.(A_log|dt_bias|D)$",
@@ -189,6 +190,7 @@ MAMBA2_CLASSES = {
 MAMBA2 = {
     "embedding": (0, 0, 0, 1, NO),
     "logits": -1,
+    "mixer_output": 0,
     "hidden": (-H, 0, -1, 0, 1),
     "shared": (-H, 0, -1, -H, 1),
     "per_head": VECTOR,
@@ -199,21 +201,7 @@ MAMBA2 = {
 }
 
 
-@pytest.mark.parametrize(
-    "label",
-    [
-        pytest.param(
-            label,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="rule: SGD m^1/2 for weights and biases of the B, C convolutions; the bias row gives 1",
-            )
-            if label == "shared_convolution_bias"
-            else (),
-        )
-        for label in MAMBA2
-    ],
-)
+@pytest.mark.parametrize("label", MAMBA2)
 def test_mamba2_candidate(label, rules_of):
     _, rules = rules_of("mamba2", "mup_mamba2", geometry="fixed_head")
     assert all(any(re.search(p, name) for p in MAMBA2_CLASSES.values()) for name in rules)
@@ -223,6 +211,7 @@ def test_mamba2_candidate(label, rules_of):
 
 
 RWKV7_CLASSES = {
+    "mixer_output": r"\.mixer_output$",
     "embedding": r"^embedding",
     "logits": r"logit_scale",
     "hidden": r"mixer\.[rkv]_proj|feedforward\.key",
@@ -233,6 +222,7 @@ RWKV7_CLASSES = {
     "bonus": r"mixer\.bonus",
 }
 RWKV7 = {
+    "mixer_output": 0,
     "embedding": (0, 0, 0, 1, NO),
     "logits": -1,
     "hidden": (-H, 0, -1, 0, 1),
@@ -267,8 +257,8 @@ SWITCHES = [
     ("gating_normalization", "off", GATE, "adamw", -1),
     ("output_multiplier", "sqrt", "blocks.0.mixer.output_scale", "forward", H),
     ("output_multiplier", "none", "blocks.0.mixer.output_scale", "forward", -H),
-    ("mixer_output", "1", "blocks.0.mixer.mixer_output", "forward", 0),
-    ("mixer_output", "1/m", "blocks.0.mixer.mixer_output", "forward", -1),
+    ("mixer_output", "1", "blocks.0.mixer_output", "forward", 0),
+    ("mixer_output", "1/m", "blocks.0.mixer_output", "forward", -1),
     ("conv_rule", "hidden", "blocks.0.mixer.q_conv.weight", "init", -H),
     ("conv_rule", "hidden", "blocks.0.mixer.q_conv.weight", "adamw", -1),
     ("conv_rule", "hidden", "blocks.0.mixer.q_conv.weight", "sgd", 0),
@@ -334,8 +324,9 @@ def test_tensors_and_optimizer_get_what_the_rules_say(table, optimizer, rules_of
     for name, parameter in model.named_parameters():
         own = [group for group in groups if any(parameter is member for member in group["params"])]
         assert len(own) == 1, name
-        rate = rules[name].adamw if optimizer == "adamw" else rules[name].sgd
-        assert own[0]["lr"] == 0.01 * rate and own[0]["weight_decay"] == 0.1 * rules[name].decay
+        rule = rules[name]
+        rate, decay = (rule.adamw, rule.decay) if optimizer == "adamw" else (rule.sgd, rule.sgd_decay)
+        assert own[0]["lr"] == 0.01 * rate and own[0]["weight_decay"] == 0.1 * decay
         assert optimizer == "sgd" or own[0]["eps"] == 1e-8 * rules[name].epsilon
         if rules[name].init_std and parameter.numel() > 1000:
             assert parameter.std().item() == pytest.approx(rules[name].init_std, rel=0.1), name

@@ -18,7 +18,6 @@ n = torch.arange(WIDTH, dtype=torch.float64)
 line = n / (WIDTH - 1)
 zigzag = (n % HEAD) * 2 / (HEAD - 1) - 1
 zigzag = zigzag * zigzag.abs()
-off = pytest.mark.xfail(strict=True, reason="baselines/rwkv7.py or feedforward.py starts it otherwise")
 
 
 def by_layer(layer):
@@ -37,15 +36,15 @@ def by_layer(layer):
     }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=off if name in ("decay.bias", "norm_weight") else ()) for name in by_layer(0)]
-)
+@pytest.mark.parametrize("name", by_layer(0))
 def test_curves(name, blocks):
     for layer in range(DEPTH):
         if layer == 0 and name == "value_mix.bias":
             assert blocks[0].mixer.value_mix is None
         else:
-            torch.testing.assert_close(blocks[layer].mixer.get_parameter(name).double(), by_layer(layer)[name].double())
+            # float32 powers of a curve that crosses zero
+            actual, expected = blocks[layer].mixer.get_parameter(name).double(), by_layer(layer)[name].double()
+            torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +60,7 @@ def test_curves(name, blocks):
         ("mixer.decay.up", 0.1 * WIDTH**-0.5),
         ("mixer.gate.up", 0.1 * WIDTH**-0.5),
         # One of 4d rows and d columns has unit columns, of entries (4d)^-1/2.
-        pytest.param("feedforward.key", (4 * WIDTH) ** -0.5, marks=off),
+        ("feedforward.key", (4 * WIDTH) ** -0.5),
         ("feedforward.value", 0.0),
     ],
 )

@@ -119,7 +119,6 @@ def test_wkv7_stays_exact_at_its_decay_bound_over_a_long_sequence():
     assert max(errors.values()) < 5e-6, errors
 
 
-@pytest.mark.xfail(strict=True, reason="wkv7's chunked form overflows to NaN below RWKV-7's bound, which api.py allows")
 def test_wkv7_beyond_its_bound_is_exact_or_refused():
     x = testing.inputs("wkv7", Case(time=70), dtype=torch.float32)
     x["w"] = torch.full_like(x["w"], testing.STRONGEST)
@@ -131,11 +130,6 @@ def test_wkv7_beyond_its_bound_is_exact_or_refused():
         assert output.isfinite().all()
 
 
-no_half = pytest.mark.xfail(
-    strict=True, reason="impl/torch.py says any float type, but computes inside in the inputs' own"
-)
-
-
-@pytest.mark.parametrize("operation", ["attention", *(pytest.param(name, marks=no_half) for name in CHUNKED)])
+@pytest.mark.parametrize("operation", ["attention", *CHUNKED])
 def test_bfloat16_inputs(operation):
     assert mismatches(operation, Case(), torch.bfloat16) == {}

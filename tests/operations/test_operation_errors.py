@@ -43,9 +43,6 @@ def test_another_device(operation, name):
     refuse(operation, name, lambda x: x.to("meta"))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="checks.same_device_and_kind lets two float types through to an unnamed RuntimeError"
-)
 @pytest.mark.parametrize(("operation", "name"), [("gated_delta", "k"), ("ssd", "b"), ("wkv7", "k"), ("attention", "k")])
 def test_another_float_type(operation, name):
     refuse(operation, name, lambda x: x.double())

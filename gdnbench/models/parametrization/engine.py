@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from gdnbench.errors import unknown
+from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.models.parametrization.table import Parametrization, Row, rows
 from gdnbench.models.roles import Role, multipliers, parameters_with_roles
 
@@ -28,6 +28,7 @@ class Rule:
     adamw: float
     sgd: float
     decay: float
+    sgd_decay: float
     epsilon: float
 
 
@@ -53,8 +54,10 @@ def apply(
         row, fans = _row(table, role.row), _fans(role, base_roles[name])
         rule = _rule(name, role, tuple(getattr(module, local).shape), row, (width, *fans))
         _initialize(getattr(module, local), role, rule.init, name, seed)
-        if rule.forward != 1.0 or hasattr(module, "factor"):
+        if hasattr(module, "factor"):
             module.factor = rule.forward  # type: ignore[assignment]
+        elif rule.forward != 1.0:
+            raise GdnbenchError(f"{name}: the table wants a forward factor, which only a Projection can apply")
         rules.append(rule)
     for name, site in multipliers(model):
         base_role = base_sites[name].role
@@ -78,8 +81,9 @@ def parameter_groups(
     groups: dict[tuple[float, float, float], list[nn.Parameter]] = {}
     for rule in rules:
         if rule.name in parameters:
-            rate = rule.adamw if optimizer == "adamw" else rule.sgd
-            groups.setdefault((rate, rule.decay, rule.epsilon), []).append(parameters[rule.name])
+            adamw = optimizer == "adamw"
+            key = (rule.adamw, rule.decay, rule.epsilon) if adamw else (rule.sgd, rule.sgd_decay, 1.0)
+            groups.setdefault(key, []).append(parameters[rule.name])
     result = []
     for (rate, decay, epsilon), members in sorted(groups.items(), key=lambda item: item[0]):
         group = {"params": members, "lr": lr * rate, "lr_factor": rate, "weight_decay": weight_decay * decay}
@@ -115,6 +119,7 @@ def _rule(name: str, role: Role, shape: tuple[int, ...], row: Row, at: tuple[flo
         adamw=row.adamw(*at),
         sgd=row.sgd(*at),
         decay=row.decay(*at) if row.decays else 0.0,
+        sgd_decay=row.sgd_decay(*at) if row.decays else 0.0,
         epsilon=row.epsilon(*at),
     )
 

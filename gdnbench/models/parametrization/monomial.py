@@ -24,9 +24,9 @@ class Monomial:
         if cell in ("0", "1"):
             return Monomial(zero=cell == "0")
         exponents = dict.fromkeys(SYMBOLS, Fraction(0))
-        for factor in cell.split():
+        for factor in cell.split() or [""]:
             match = _FACTOR.fullmatch(factor)
-            if match is None:
+            if match is None or re.search(r"/0+$", factor):
                 raise GdnbenchError(f"table cell {cell!r}: {factor!r} is not 1, 0 or a power of m, m_in or m_out")
             exponents[match[1]] += Fraction(match[2] or 1)
         return Monomial((exponents["m"], exponents["m_in"], exponents["m_out"]))

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from gdnbench.errors import unknown
+from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.models.parametrization.monomial import ONE, Monomial
 
 COLUMNS = ("init", "forward", "adamw", "sgd", "decay", "epsilon")
@@ -34,6 +34,7 @@ class Row:
     sgd: Monomial = ONE
     decay: Monomial = ONE
     epsilon: Monomial = ONE
+    sgd_decay: Monomial = ONE
     decays: bool = False
     as_forward_factor: bool = False
 
@@ -50,7 +51,7 @@ class Row:
         """Move the init factor into the forward pass where the row asks for it, leaving training the same.
 
         With ``W = c w``: ``w`` starts 1/c as large, AdamW (which does not see the scale of a gradient) needs the rate
-        1/c, SGD (whose gradient gains c) the rate 1/c^2; epsilon follows the gradient, and the decay coefficient keeps
+        1/c, SGD (whose gradient gains c) the rate 1/c^2; epsilon follows the gradient, and the decay coefficients keep
         rate times decay as it was.
         """
         if not self.as_forward_factor:
@@ -64,6 +65,7 @@ class Row:
             sgd=self.sgd * c**-2,
             epsilon=self.epsilon * c,
             decay=self.decay * c,
+            sgd_decay=self.sgd_decay * c**2,
             as_forward_factor=False,
         )
 
@@ -95,7 +97,7 @@ def rows(choice: Parametrization, role_rows: Mapping[str, Any] | None = None) ->
     Raises:
         GdnbenchError: an unknown table, switch, choice or column, with the nearest names.
     """
-    extra = role_rows or {}
+    extra = _checked(role_rows or {})
     lineage = _lineage(choice.table)
     table = {role: Row(decays=entry["decays"]) for role, entry in {**document()["roles"], **extra}.items()}
     chosen: dict[str, str] = {}
@@ -104,10 +106,8 @@ def rows(choice: Parametrization, role_rows: Mapping[str, Any] | None = None) ->
         for role, cells in [*_table(name).get("rows", {}).items(), *own.items()]:
             table[role] = table[role].patched(cells)
         chosen.update(_table(name).get("switches", {}))
-    for switch, value in {**chosen, **choice.switches}.items():
-        for role, cells in _patch(switch, value).items():
-            for target in table if role == "all" else [role]:
-                table[target] = table[target].patched(cells)
+    for role, cells in _patches({**chosen, **choice.switches}):
+        table[role] = table[role].patched(cells)
     return {role: row.resolved() for role, row in table.items()}
 
 
@@ -124,7 +124,25 @@ def _lineage(name: str) -> list[str]:
     return [*(_lineage(parent) if parent else []), name]
 
 
-def _patch(switch: str, choice: object) -> dict[str, Any]:
+def _patches(switches: Mapping[str, str]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the rows that switches patch, in the file's order; two switches must not set the same cell."""
+    for switch, choice in switches.items():
+        _choice(switch, choice)
+    patches: list[tuple[str, dict[str, Any]]] = []
+    setters: dict[tuple[str, str], str] = {}
+    for switch in document()["switches"]:
+        if switch not in switches:
+            continue
+        for role, cells in _choice(switch, switches[switch]).items():
+            for column in cells:
+                other = setters.setdefault((role, column), switch)
+                if other != switch:
+                    raise GdnbenchError(f"switches {other} and {switch} both set {column} of {role}; choose one")
+            patches += [(target, cells) for target in (document()["roles"] if role == "all" else [role])]
+    return patches
+
+
+def _choice(switch: str, choice: object) -> dict[str, Any]:
     switches = document()["switches"]
     if switch not in switches:
         raise unknown("parametrization switch", switch, switches)
@@ -132,3 +150,13 @@ def _patch(switch: str, choice: object) -> dict[str, Any]:
     if str(choice) not in choices:
         raise unknown(f"choice of {switch}", choice, choices)
     return dict(choices[str(choice)])
+
+
+def _checked(role_rows: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a mixer's own rows; raise where one does not say whether it decays, or names a table that is not there."""
+    for role, entry in role_rows.items():
+        if "decays" not in entry:
+            raise GdnbenchError(f"role {role}: its rows must say decays: true or false")
+        for name in entry.get("tables", {}):
+            _table(name)
+    return role_rows

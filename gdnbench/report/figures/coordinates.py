@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from gdnbench.report.activations import START, CoordinateCheck, SiteSlope, is_named, site_name
-from gdnbench.report.figures.style import FAINT, colour, log2_ticks, new_figure, styled
+from gdnbench.report.figures.style import FAINT, colour, is_control, log2_ticks, new_figure, styled
 
 # Sites that tell the story, by the end of their name; the last block of each is shown.
 SHOWN = (
@@ -35,7 +35,8 @@ def size_lines(checks: Sequence[CoordinateCheck]) -> Figure:
         step, check = steps[index // len(checks)], checks[index % len(checks)]
         _lines(axis, check, step)
         if index < len(checks):
-            axis.set_title(check.runs.arm, fontweight="bold")
+            title = check.runs.arm.replace(" (", "\n(") if len(checks) > 2 else check.runs.arm
+            axis.set_title(title, fontweight="bold")
         if index % len(checks) == 0:
             label = "size at the start" if step == START else f"update after {step} steps"
             axis.set_ylabel(f"{label}\n(root mean square)")
@@ -49,7 +50,7 @@ def size_lines(checks: Sequence[CoordinateCheck]) -> Figure:
 
 @styled
 def slope_dots(checks: Sequence[CoordinateCheck]) -> Figure:
-    """Draw the slopes of one architecture's sites, last block: hollow the first arm, filled the others."""
+    """Draw the slopes of one architecture's sites, last block: hollow a standard parametrization."""
     last = max(step for check in checks for step in check.steps())
     steps = [START] if last == START else [START, last]
     sites = list(dict.fromkeys(site for check in checks for site in _last_block(check) if is_named(site)))
@@ -89,7 +90,9 @@ def _lines(axis: Axes, check: CoordinateCheck, step: int) -> None:
 
 
 def _dots(axis: Axes, check: CoordinateCheck, step: int, sites: Sequence[str], index: int, arms: int) -> None:
-    tone, hollow = colour(check.runs.arch), index == 0 and arms > 1
+    tone = colour(check.runs.arch)
+    hollow = is_control(check.runs.records[0].spec["parametrization"]["table"])
+    marker = "o" if hollow else ("o", "D", "s", "^")[(index - 1) % 4]
     label = check.runs.arm
     for place, site in enumerate(sites):
         slope = check.find(site, step)
@@ -100,7 +103,7 @@ def _dots(axis: Axes, check: CoordinateCheck, step: int, sites: Sequence[str], i
         reach = slope.slope.half_width or 0.0
         axis.errorbar(slope.slope.mean, y, xerr=reach, color=shade, linewidth=1.1, label="_")
         axis.plot(
-            [slope.slope.mean], [y], "o", color=shade, markerfacecolor="white" if hollow else shade, label=label
+            [slope.slope.mean], [y], marker, color=shade, markerfacecolor="white" if hollow else shade, label=label
         )  # fmt: skip
         label = "_"
 

@@ -69,6 +69,24 @@ def shades(base: str, n: int) -> list[str]:
     return [to_hex(colorsys.hls_to_rgb(hue, light, saturation * 0.9)) for light in lights]
 
 
+def arm_styles(arms: Sequence[tuple[str, str]]) -> list[tuple[str, bool]]:
+    """Return line style and whether the marker is hollow, for arms given as (architecture, table).
+
+    A standard parametrization is dashed and hollow beside another arm of its architecture; further arms of one
+    architecture are told apart by dots.
+    """
+    styles: list[tuple[str, bool]] = []
+    plain: dict[str, int] = {}
+    for arch, table in arms:
+        twins = sum(other == arch for other, _ in arms)
+        if twins > 1 and is_control(table):
+            styles.append(("--", True))
+            continue
+        rank = plain[arch] = plain.get(arch, -1) + 1
+        styles.append((("-", "-.", ":")[rank % 3], False))
+    return styles
+
+
 def is_control(table: str) -> bool:
     """Say whether a parametrization is a standard one, drawn hollow and dashed."""
     return table.startswith("sp")

@@ -1,15 +1,14 @@
 """Training: loss over tokens, and final loss by arm."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from gdnbench.report.comparing import Choice
-from gdnbench.report.figures.style import colour, is_control, new_figure, styled
+from gdnbench.report.figures.style import arm_styles, colour, new_figure, styled
 from gdnbench.report.study import Study
 
 
@@ -17,16 +16,16 @@ from gdnbench.report.study import Study
 def training_curves(choices: Sequence[Choice], study: Study) -> Figure:
     """Draw training loss over tokens at each arm's chosen rate: mean over seeds, and their range."""
     figure, (axis,) = new_figure(height=3.5)
-    for choice in choices:
+    for choice, (line, _) in zip(choices, _styles(choices)):
         runs = [_losses(study, run) for run in choice.run_ids]
         common = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
         if not common:
             continue
         losses = np.array([[run[tokens] for tokens in common] for run in runs])
-        style = line_style(choice)
-        axis.plot(common, losses.mean(axis=0), label=choice.runs.arm, **style)
+        tone = colour(choice.runs.arch)
+        axis.plot(common, losses.mean(axis=0), label=choice.runs.arm, color=tone, linestyle=line)
         if len(runs) > 1:
-            axis.fill_between(common, losses.min(axis=0), losses.max(axis=0), color=style["color"], alpha=0.18, lw=0)
+            axis.fill_between(common, losses.min(axis=0), losses.max(axis=0), color=tone, alpha=0.18, lw=0)
     axis.set_xlabel("training tokens")
     axis.set_ylabel("training loss (nat/token)")
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -40,28 +39,25 @@ def metric_dots(choices: Sequence[Choice], metric: str, label: str) -> Figure:
     """Draw one metric by arm: mean with its 95% interval over seeds, and every seed as a faint point."""
     shown = [choice for choice in choices if choice.by_seed(metric)]
     figure, (axis,) = new_figure(height=0.8 + 0.36 * max(2, len(shown)))
-    for place, choice in enumerate(shown):
+    for place, (choice, (_, hollow)) in enumerate(zip(shown, _styles(shown))):
         tone, mean = colour(choice.runs.arch), choice.mean(metric)
         values = list(choice.by_seed(metric).values())
         axis.plot(values, [place + 0.18] * len(values), ".", color=tone, alpha=0.5, markersize=5)
         if mean is None:
             continue
         axis.errorbar(mean.mean, place, xerr=mean.half_width or 0.0, color=tone, capsize=3, linewidth=1.3)
-        axis.plot([mean.mean], [place], "o", color=tone, markerfacecolor="white" if _hollow(choice) else tone)
+        axis.plot([mean.mean], [place], "o", color=tone, markerfacecolor="white" if hollow else tone)
     axis.set_yticks(range(len(shown)), [choice.runs.arm for choice in shown])
     axis.set_ylim(len(shown) - 0.5, -0.5)
     axis.set_xlabel(label)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     return figure
 
 
-def line_style(choice: Choice) -> dict[str, Any]:
-    """Return colour by architecture and line by parametrization."""
-    return {"color": colour(choice.runs.arch), "linestyle": "--" if _hollow(choice) else "-"}
-
-
-def _hollow(choice: Choice) -> bool:
-    record = choice.runs.records[0]
-    return is_control(record.spec["parametrization"]["table"])
+def _styles(choices: Sequence[Choice]) -> list[tuple[str, bool]]:
+    tables = [choice.runs.records[0].spec["parametrization"]["table"] for choice in choices]
+    return arm_styles([(choice.runs.arch, table) for choice, table in zip(choices, tables)])
 
 
 def _losses(study: Study, run: str) -> dict[int, float]:

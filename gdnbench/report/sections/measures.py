@@ -43,8 +43,8 @@ def _coordinate_figures(arch: str, checks: list[CoordinateCheck]) -> list[Figure
         "last step; geometric mean over seeds."
     )
     slopes = (
-        "Slopes of the same over width, with 95% interval over seeds. Band: ±0.2, where μP must be; "
-        "hollow: the first arm; grey: shown, not judged."
+        "Slopes of the same over width, with 95% interval over seeds where there are 3. Band: ±0.2, where μP must be; "
+        "hollow: standard parametrization; grey: shown, not judged."
     )
     return [
         Figure(name=f"coordinates_{arch}", caption=sizes, plot=size_lines(checks), runs=runs),
@@ -72,7 +72,7 @@ def _comparison_figures(experiment: Experiment, choices: list[Choice], study: St
         Figure(
             name=f"training_{stem}",
             caption=f"{experiment.title or experiment.name}: training loss at each arm's chosen rate, mean and range "
-            "over seeds. Dashed: standard parametrization.",
+            "over seeds. Dashed: a standard parametrization beside another of its architecture.",
             plot=training_curves(choices, study),
             runs=runs,
         )

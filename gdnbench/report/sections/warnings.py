@@ -31,7 +31,8 @@ def missing_parts(study: Study) -> list[str]:
         if not study.of_experiment(experiment.name):
             texts.append(f"The experiment {experiment.name} has no run in this set.")
         elif absent:
-            texts.append(f"In {experiment.name}, {numbers.listed(absent)} has no run in this set.")
+            have = "has" if len(absent) == 1 else "have"
+            texts.append(f"In {experiment.name}, {numbers.listed(absent)} {have} no run in this set.")
     return texts
 
 
@@ -91,4 +92,5 @@ def diverged(study: Study) -> list[str]:
     arms = sorted({f"{record.spec['arm']} in {record.spec['experiment']}" for record in gone})
     if not gone:
         return []
-    return [f"{numbers.plural(len(gone), 'run')} diverged and count as no loss: {numbers.listed(arms)}."]
+    counts = "counts" if len(gone) == 1 else "count"
+    return [f"{numbers.plural(len(gone), 'run')} diverged and {counts} as no loss: {numbers.listed(arms)}."]

@@ -29,7 +29,7 @@ def comparison_table(experiment: Experiment, choices: list[Choice]) -> Table:
             "training tokens/s",
             "peak memory (GiB)",
         ),
-        rows=tuple(_row(choice) for choice in choices),
+        rows=tuple(_row(choice, matched=experiment.match is not None) for choice in choices),
         note=_note(experiment),
     )
 
@@ -46,7 +46,7 @@ def _note(experiment: Experiment) -> str:
     )
 
 
-def _row(choice: Choice) -> Row:
+def _row(choice: Choice, *, matched: bool) -> Row:
     reason = _reason(choice)
     deviation = choice.first("match_deviation")
     cells = (
@@ -54,7 +54,7 @@ def _row(choice: Choice) -> Row:
         missing(reason) if choice.width is None else plain(str(choice.width), choice.width),
         count_cell(choice.first("params_total"), reason=reason),
         count_cell(choice.first("params_non_embedding"), reason=reason),
-        missing("not matched" if choice.chosen else reason)
+        missing(reason if matched else "nothing is matched")
         if deviation is None
         else plain(numbers.number(100 * deviation, 2), 100 * deviation),
         bytes_cell(choice.first("state_bytes"), reason=reason),
@@ -90,4 +90,4 @@ def _rate(choice: Choice, reason: str) -> Cell:
     notes = [numbers.plural(choice.trials, "rate") + " tried"]
     notes += ["edge of the grid"] if choice.edge else []
     notes += [f"{choice.diverged} diverged"] if choice.diverged else []
-    return plain(f"{numbers.power_of_two(choice.rate)} ({', '.join(notes)})", 2**choice.rate)
+    return plain(f"{numbers.log2_rate(choice.rate)} ({', '.join(notes)})", 2**choice.rate)

@@ -27,12 +27,11 @@ def ledger_table(verdicts: tuple[Verdict, ...]) -> Table:
             "measured",
             "verdict",
             "why",
-            "measured under",
-            "distance from the claim's budget",
+            "measured under, and distance from the claim's budget",
         ),
         rows=tuple(rows),
         note="Figures in italics are the source's. Intervals are Student t 95% intervals over n seeds.",
-        wide=(1, 2, 3, 4, 6, 7, 8),
+        wide=(1, 2, 3, 4, 6, 7),
     )
 
 
@@ -59,6 +58,10 @@ def verdict_table(verdicts: tuple[Verdict, ...]) -> Table:
     )
 
 
+def _distance(verdict: Verdict) -> str:
+    return f"distance: {verdict.distance}" if verdict.distance else ""
+
+
 def _row(verdict: Verdict, *, anchored: bool) -> Row:
     claim = catalogue().find(verdict.claim)
     return Row(
@@ -70,8 +73,7 @@ def _row(verdict: Verdict, *, anchored: bool) -> Row:
             plain(verdict.measured) if verdict.measured else missing(numbers.MISSING),
             verdict_cell(verdict.verdict),
             plain(verdict.reason),
-            plain(verdict.budget),
-            plain(verdict.distance),
+            plain("; ".join(text for text in (verdict.budget, _distance(verdict)) if text)),
         ),
         runs=verdict.runs,
         anchor=f"claim-{claim.id}" if anchored else "",

@@ -114,7 +114,7 @@ def _optimum_row(experiment: str, transfer: Transfer, curve: WidthCurve) -> Row:
             plain(str(curve.width), curve.width),
             missing("no run finished")
             if optimum.best is None
-            else plain(numbers.power_of_two(optimum.best), optimum.best),
+            else plain(numbers.log2_rate(optimum.best), optimum.best),
             interval_cell(curve.interval, 2, reason=", ".join(optimum.flags) or "censored"),
             plain(span) if span else missing("no fit"),
             missing("no fit") if optimum.loss is None else plain(numbers.number(optimum.loss, 4), optimum.loss),

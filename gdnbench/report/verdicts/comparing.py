@@ -6,7 +6,7 @@ from gdnbench.claims import ClaimCard
 from gdnbench.report import numbers
 from gdnbench.report.comparing import METRIC, choose
 from gdnbench.report.decoding import DecodePoint, points
-from gdnbench.report.numbers import decimals, limits, listed, number
+from gdnbench.report.numbers import decimals, limits, listed, metric_name, number
 from gdnbench.report.statistics import Interval, paired_difference, position, t_interval
 from gdnbench.report.study import Study
 from gdnbench.report.verdicts.verdict import Behaviour, Part, Verdict, enough, pending, rule
@@ -27,9 +27,11 @@ def loss_gap(card: ClaimCard, study: Study) -> Verdict:
     gap = paired_difference(arm.by_seed(metric), control.by_seed(metric))
     if gap is None:
         missing = [choice.runs.arm for choice in (arm, control) if not choice.by_seed(metric)]
-        finding = f"cannot be compared: no {metric} of {listed(missing or [card.arm])} in this set"
+        finding = f"cannot be compared: no {metric_name(metric)} of {listed(missing or [card.arm])} in this set"
         return rule(card, pending(card.arm, finding, "", runs), None, records)
-    measured = f"{metric} minus that of {card.control} {limits(gap, decimals(gap.mean), _unit(records, metric))}"
+    measured = (
+        f"{metric_name(metric)} minus that of {card.control} {limits(gap, decimals(gap.mean), _unit(records, metric))}"
+    )
     if problem := enough(card, gap):
         return rule(card, pending(card.arm, problem, measured, runs), None, records)
     texts: dict[str, tuple[Behaviour, str]] = {

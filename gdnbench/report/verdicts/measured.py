@@ -3,7 +3,7 @@
 from gdnbench.claims import ClaimCard
 from gdnbench.report.comparing import METRIC, choose
 from gdnbench.report.decoding import points
-from gdnbench.report.numbers import quantity, significant
+from gdnbench.report.numbers import metric_name, quantity, significant
 from gdnbench.report.study import Study
 from gdnbench.report.transfer import analyse
 from gdnbench.report.verdicts.verdict import Verdict, budget
@@ -37,7 +37,7 @@ def _values(card: ClaimCard, study: Study, arm: str) -> tuple[str, list[Record]]
     if experiment.kind == "lr_sweep":
         best = {w: c.optimum.loss for w, c in analyse(runs).curves.items() if c.optimum.loss is not None}
         losses = ", ".join(f"{loss:.4f} at width {width}" for width, loss in best.items())
-        return f"best val_loss {losses} nat/token" if losses else "", list(runs.records)
+        return f"best validation loss {losses} nat/token" if losses else "", list(runs.records)
     if experiment.kind == "decode":
         return _decode_values(card, study, arm)
     if experiment.kind == "coord_check":
@@ -46,14 +46,13 @@ def _values(card: ClaimCard, study: Study, arm: str) -> tuple[str, list[Record]]
     mean = choice.mean(metric)
     if mean is None:
         return "", []
-    return f"{metric} {quantity(mean, choice.chosen[0].metrics[metric]['unit'])}", list(choice.chosen)
+    return f"{metric_name(metric)} {quantity(mean, choice.chosen[0].metrics[metric]['unit'])}", list(choice.chosen)
 
 
 def _decode_values(card: ClaimCard, study: Study, arm: str) -> tuple[str, list[Record]]:
     metric = card.metric or "tokens_per_s"
     found = [(point, mean) for point in points(study.arm(card.experiment, arm)) if (mean := point.mean(metric))]
-    texts = [
-        f"{significant(mean.mean)} {point.records[0].metrics[metric]['unit']} at context {point.context} (n = {mean.n})"
-        for point, mean in found
+    texts = [f"{significant(mean.mean)} at context {point.context:,} (n = {mean.n})" for point, mean in found]
+    return f"{metric_name(metric)} {', '.join(texts)}" if texts else "", [
+        r for point, _ in found for r in point.records
     ]
-    return f"{metric} {', '.join(texts)}" if texts else "", [r for point, _ in found for r in point.records]

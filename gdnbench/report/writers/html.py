@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jinja2
 from markupsafe import Markup
 
-from gdnbench.report.content import Block, Page
+from gdnbench.report.content import Block, Page, by_prefix
 
 EMBEDDED = jinja2.Environment(
     loader=jinja2.PackageLoader("gdnbench.report", "templates"),
@@ -32,7 +32,9 @@ def html(page: Page, drawings: Mapping[str, str]) -> str:
 
     template = EMBEDDED.get_template("page.html")
     safe = {name: Markup(drawing) for name, drawing in drawings.items()}
-    return template.render(page=page, evidence=evidence, drawings=safe, reference=reference, kind=_kind)
+    return template.render(
+        page=page, evidence=evidence, drawings=safe, reference=reference, kind=_kind, by_prefix=by_prefix
+    )
 
 
 def _kind(block: Block) -> str:

@@ -2,7 +2,20 @@
 
 import re
 
-from gdnbench.report.content import Block, Bullets, Cell, Code, Figures, Heading, Notice, Page, Section, Table, Text
+from gdnbench.report.content import (
+    Block,
+    Bullets,
+    Cell,
+    Code,
+    Figures,
+    Heading,
+    Notice,
+    Page,
+    Section,
+    Table,
+    Text,
+    by_prefix,
+)
 
 
 def markdown(page: Page) -> str:
@@ -74,10 +87,14 @@ def _reference(runs: tuple[str, ...], evidence: dict[tuple[str, ...], int]) -> s
 
 
 def _evidence(evidence: dict[tuple[str, ...], int]) -> list[str]:
-    return [
-        f'<a id="evidence-{number}"></a>E{number}: {", ".join(f"[{run}](#run-{run})" for run in runs)}'
-        for runs, number in evidence.items()
-    ]
+    return [f'<a id="evidence-{number}"></a>E{number}: {_groups(runs)}' for runs, number in evidence.items()]
+
+
+def _groups(runs: tuple[str, ...]) -> str:
+    return "; ".join(
+        f"{prefix}: {', '.join(f'[{rest}](#run-{run})' for rest, run in members)}"
+        for prefix, members in by_prefix(runs).items()
+    )
 
 
 def _escape(text: str) -> str:

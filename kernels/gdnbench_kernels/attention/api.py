@@ -33,6 +33,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float, impl: str = "tor
     checks.shape("k", k, batch, positions, key_heads, key_dim)
     checks.shape("v", v, batch, positions, key_heads, None)
     checks.same_device_and_kind(q=q, k=k, v=v)
+    checks.same_type(q=q, k=k, v=v)
     return backends.load("attention", impl).attention(q, k, v, scale=scale)
 
 

@@ -76,3 +76,4 @@ def _check(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, initial_sta
     if initial_state is not None:
         checks.shape("initial_state", initial_state, batch, value_heads, key_dim, value_dim)
     checks.same_device_and_kind(q=q, k=k, v=v, g=g, beta=beta, initial_state=initial_state)
+    checks.same_type(q=q, k=k)

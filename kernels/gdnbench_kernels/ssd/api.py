@@ -50,6 +50,7 @@ def ssd(
     if initial_state is not None:
         checks.shape("initial_state", initial_state, batch, heads, key_dim, value_dim)
     checks.same_device_and_kind(c=c, b=b, x=x, g=g, dt=dt, initial_state=initial_state)
+    checks.same_type(c=c, b=b)
     output, state = backends.load("ssd", impl).ssd(c, b, x, g, dt, initial_state=initial_state)
     return output, state if output_final_state else None
 

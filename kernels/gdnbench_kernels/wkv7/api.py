@@ -25,7 +25,8 @@ def wkv7(
 
     Args:
         r: receptance ``[B, T, H, K]``.
-        w: log decay by channel ``[B, T, H, K]``, at most 0; in RWKV-7 at least ``-e^-0.5``.
+        w: log decay by channel ``[B, T, H, K]``, at most 0; in RWKV-7 at least ``-e^-0.5``. The chunked form takes
+            -1.25 at least (checked on a CPU).
         k: replacement keys ``[B, T, H, K]``.
         v: values ``[B, T, H, V]``.
         a: removal keys ``[B, T, H, K]``.
@@ -52,6 +53,7 @@ def wkv7(
     if initial_state is not None:
         checks.shape("initial_state", initial_state, batch, heads, key_dim, v.shape[3])
     checks.same_device_and_kind(r=r, w=w, k=k, v=v, a=a, b=b, initial_state=initial_state)
+    checks.same_type(r=r, w=w, k=k, v=v, a=a, b=b)
     output, state = backends.load("wkv7", impl).wkv7(r, w, k, v, a, b, initial_state=initial_state)
     return output, state if output_final_state else None
 

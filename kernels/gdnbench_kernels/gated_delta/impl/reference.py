@@ -1,11 +1,13 @@
-"""The definition: one token after another, in the floating point type of the inputs."""
+"""The definition: one token after another, in float32 or the wider type of the inputs."""
 
 import torch
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta.api import gated_delta_rule_step
+from gdnbench_kernels.precision import in_full_precision
 
 
+@in_full_precision
 def gated_delta_rule(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, *, scale: float, initial_state: Tensor | None
 ) -> tuple[Tensor, Tensor]:

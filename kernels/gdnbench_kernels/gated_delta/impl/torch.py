@@ -4,10 +4,12 @@ import torch
 from torch import Tensor
 
 from gdnbench_kernels import chunks
+from gdnbench_kernels.precision import in_full_precision
 
 CHUNK_SIZE = 64
 
 
+@in_full_precision
 def gated_delta_rule(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, *, scale: float, initial_state: Tensor | None
 ) -> tuple[Tensor, Tensor]:

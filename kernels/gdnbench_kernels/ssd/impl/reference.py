@@ -1,11 +1,13 @@
-"""The definition: one token after another, in the floating point type of the inputs."""
+"""The definition: one token after another, in float32 or the wider type of the inputs."""
 
 import torch
 from torch import Tensor
 
+from gdnbench_kernels.precision import in_full_precision
 from gdnbench_kernels.ssd.api import ssd_step
 
 
+@in_full_precision
 def ssd(
     c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor, *, initial_state: Tensor | None
 ) -> tuple[Tensor, Tensor]:

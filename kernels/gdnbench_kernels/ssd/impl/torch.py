@@ -4,10 +4,12 @@ import torch
 from torch import Tensor
 
 from gdnbench_kernels import chunks
+from gdnbench_kernels.precision import in_full_precision
 
 CHUNK_SIZE = 64
 
 
+@in_full_precision
 def ssd(
     c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor, *, initial_state: Tensor | None
 ) -> tuple[Tensor, Tensor]:

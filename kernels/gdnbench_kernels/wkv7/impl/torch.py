@@ -4,12 +4,16 @@ import torch
 from torch import Tensor
 
 from gdnbench_kernels import chunks
+from gdnbench_kernels.precision import in_full_precision
 
-# Keys are divided by their cumulative decay inside a chunk. RWKV-7 bounds the log decay of a token by e^-0.5, so
+# Keys are divided by their cumulative decay inside a chunk. RWKV-7 bounds the log decay of a token by -e^-0.5, so
 # 64 tokens decay by at most e^-39, whose inverse float32 still holds with all of its digits.
 CHUNK_SIZE = 64
+# Below this log decay the inverse of a chunk's decay would leave float32's range.
+SMALLEST_LOG_DECAY = -80 / CHUNK_SIZE
 
 
+@in_full_precision
 def wkv7(
     r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, *, initial_state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -19,6 +23,12 @@ def wkv7(
     ``(I - tril(a' b'^T, -1)) u = a' S + tril(a' k'^T, -1) v`` where ``a' = a e^{W_{t-1}}``, ``b' = b e^{-W_t}`` and
     ``k' = k e^{-W_t}``; its output is ``r' S + tril(r' k'^T) v + tril(r' b'^T) u`` with ``r' = r e^{W_t}``.
     """
+    # Read on a CPU only: on a GPU it would make the host wait.
+    if w.device.type == "cpu" and (lowest := w.min().item()) < SMALLEST_LOG_DECAY:
+        raise ValueError(
+            f"w: log decay {lowest:.3g} is below {SMALLEST_LOG_DECAY}, which the chunked form cannot hold; "
+            "impl='reference' serves any decay"
+        )
     length = r.shape[1]
     size = min(CHUNK_SIZE, length)
     r, w, k, v, a, b = (chunks.split(x, size) for x in (r, w, k, v, a, b))

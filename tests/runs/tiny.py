@@ -1,0 +1,89 @@
+"""A study small enough to run in seconds, and the command line as a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "title": "Tiny",
+    "about": "One block, a few steps.",
+    "model": {
+        "base_width": 16,
+        "depth": 1,
+        "mlp_ratio": 2.0,
+        "init_std": 0.04,
+        "embedding_std": 0.1,
+        "options": {
+            "transformer": {"heads": 2},
+            "gdn": {"heads": 2},
+            "mamba2": {"state_dim": 8, "head_dim": 8},
+            "rwkv7": {"head_dim": 8, "decay_rank": 4, "rate_rank": 4, "value_rank": 4, "gate_rank": 4},
+        },
+    },
+    "optimizer": {"weight_decay": 0.0},
+    "schedule": {"warmup_steps": 2},
+    "training": {"steps": 12, "batch_size": 2, "seq_len": 16, "log_every": 2, "checkpoint_every": 4},
+    "evaluation": {"sequences": 4},
+}
+
+
+def sweep(**changes: Any) -> dict[str, Any]:
+    """One run of a Transformer, unless told otherwise."""
+    arm = {"name": "T", "arch": "transformer"}
+    return {"name": "sweep", "kind": "lr_sweep", "widths": [16], "log2_lrs": [-7], "arms": [arm], **changes}
+
+
+def study(*experiments: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The tiny preset's content with fields replaced; sections that are mappings are merged."""
+    content = {**TINY, "experiments": list(experiments) or [sweep()]}
+    for key, value in changes.items():
+        old = content.get(key)
+        content[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+    return content
+
+
+def write_study(path: Path, *experiments: dict[str, Any], **changes: Any) -> Path:
+    """Write the tiny preset as a file."""
+    path.write_text(yaml.safe_dump(study(*experiments, **changes), allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def start(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    """Start ``gdnbench`` as the leader of a process group of its own, as a terminal would."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-m", "gdnbench", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def gdnbench(
+    *arguments: object, cwd: Path, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``gdnbench`` to its end; kill all of it if it hangs."""
+    process = start(*arguments, cwd=cwd, **environment)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill_group(process)
+        out, err = process.communicate()
+        raise AssertionError(f"hung: {arguments}\n{out}\n{err}") from None
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """``kill -9`` of a command with all its workers."""
+    os.killpg(process.pid, signal.SIGKILL)
