@@ -255,4 +255,6 @@ def coordinate_verdict(root: Path, name: str, chosen: Chosen) -> list[str]:
 def _overall(places: Sequence[str]) -> str:
     if places and all(place == "inside" for place in places):
         return "verdict: flat over width"
-    return "verdict: not flat over width" if {"below", "above"} & set(places) else "verdict: undecided, more seeds are needed"
+    if {"below", "above"} & set(places):
+        return "verdict: not flat over width"
+    return "verdict: undecided, more seeds are needed"

@@ -58,12 +58,12 @@ def work(pipe: Connection, settings: Settings) -> None:
         registry.add_file(path)
     while True:
         message = _receive(pipe)
-        if message[0] == "stop":
+        if message[0] == "stop" or not _run(pipe, settings, message[1], message[2]):
             return
-        _run(pipe, settings, message[1], message[2])
 
 
-def _run(pipe: Connection, settings: Settings, spec: Any, about: dict[str, Any]) -> None:
+def _run(pipe: Connection, settings: Settings, spec: Any, about: dict[str, Any]) -> bool:
+    """Run one specification and tell its end; return False if it was asked to stop."""
     from gdnbench.results import Store
     from gdnbench.results.store import Busy
     from gdnbench.runs.execute import execute
@@ -85,6 +85,7 @@ def _run(pipe: Connection, settings: Settings, spec: Any, about: dict[str, Any])
         _send(pipe, "busy", spec.run_id)
     except Interrupted:
         _send(pipe, "stopped", spec.run_id)
+        return False
     except GdnbenchError as error:
         _send(pipe, "refused", spec.run_id, str(error))
     except Exception as error:
@@ -93,6 +94,7 @@ def _run(pipe: Connection, settings: Settings, spec: Any, about: dict[str, Any])
         _send(pipe, "failed", spec.run_id, f"{type(error).__name__}: {error} (details: {log})")
     else:
         _send(pipe, "done", spec.run_id)
+    return True
 
 
 def _send(pipe: Connection, *message: Any) -> None:

@@ -17,6 +17,7 @@ SEEDS = (0, 1, 2)
 ARMS = {
     "GDN (SP)": ("gdn", "sp"),
     "GDN+μP": ("gdn", "mup_gdn"),
+    "GDN+μP (derived)": ("gdn", "mup_derived"),
     "Transformer (SP)": ("transformer", "sp"),
     "Transformer+μP": ("transformer", "mup_derived"),
     "Mamba-2": ("mamba2", "sp"),
@@ -247,7 +248,7 @@ PRESET: dict[str, Any] = {
         },
         {
             "name": "coordinates", "kind": "coord_check", "title": "Coordinate check", "widths": [64, 128, 256, 512],
-            "arms": _arms("GDN (SP)", "GDN+μP"),
+            "arms": _arms("GDN (SP)", "GDN+μP", "GDN+μP (derived)"),
         },
         {
             "name": "decode", "kind": "decode", "title": "Generation", "widths": [128], "contexts": [256, 1024, 4096],
@@ -290,6 +291,7 @@ def full_set(root: Path, *, sp_drift: float = -0.7) -> Store:
     builder.comparison({"Transformer+μP": 2.41, "GDN (SP)": 2.39, "GDN+μP": 2.33, "Mamba-2": 2.36, "RWKV-7": 2.35})
     builder.coordinates("GDN (SP)", 0.5)
     builder.coordinates("GDN+μP", 0.0)
+    builder.coordinates("GDN+μP (derived)", -0.05)
     builder.decode("Transformer+μP", 400.0, grows=True)
     for arm, speed in (("GDN+μP", 600.0), ("Mamba-2", 700.0), ("RWKV-7", 500.0)):
         builder.decode(arm, speed, grows=False)

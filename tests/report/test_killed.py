@@ -37,7 +37,7 @@ def test_killed_at_any_moment(synthetic, tmp_path):
     expected["old"] = contents(out)
     assert expected["old"] != expected["new"]
     rng = random.Random(1)
-    for _ in range(4):
+    for _ in range(3):
         arguments = [sys.executable, "-c", CODE, str(tmp_path / "results"), str(out)]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None and process.stdout.readline() == "ready\n"

@@ -168,7 +168,7 @@ def test_a_standard_parametrization_that_does_not_drift_is_said(synthetic, tmp_p
     page = rendered(builder, tmp_path)
     assert "GDN (SP) did not drift in this set" in page.all
     assert "GDN+μP has no run in this set" not in page.all  # its base width is shared
-    assert "The experiment decode has no run in this set." in page.all
+    assert "comparison, coordinates and decode have no run in this set." in page.all
 
 
 def test_what_qualifies_the_numbers_is_said(synthetic, tmp_path):
@@ -204,7 +204,7 @@ def test_partial_sets_render_and_say_what_is_missing(synthetic, tmp_path, kind):
     page = rendered(builder, tmp_path)
     said = {
         "nothing": "holds no finished run yet",
-        "decode": "The experiment comparison has no run in this set.",
+        "decode": "comparison and coordinates have no run in this set.",
         "comparison without snapshot": "no snapshot of a preset",
         "diverged only": "all of its 1 run diverged",
         "damaged": "Damaged and not used",

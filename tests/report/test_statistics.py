@@ -96,6 +96,12 @@ def test_seeds_with_three_points_get_their_own_optimum():
     assert [optima[seed].x for seed in range(3)] == pytest.approx([-7.0, -6.7, -7.4])
 
 
+def test_a_seed_with_two_points_borrows_the_curvature():
+    optima = fit_seed_optima({0: parabola(-7.0), 1: parabola(-6.8, [-7, -6.5])})
+    assert optima[1].x == pytest.approx(-6.8)
+    assert fit_seed_optima({0: parabola(-7.0, [-7, -6.5]), 1: parabola(-6.8, [-7, -6.5])})[0].flags == ("few points",)
+
+
 def test_mean_curve_corrects_for_seeds_that_ran_some_rates():
     curves = {0: parabola(-7, level=2.0), 1: parabola(-7, [-7.5, -7, -6.5], level=2.6)}
     mean = mean_curve(curves)

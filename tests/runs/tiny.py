@@ -1,6 +1,7 @@
 """A study small enough to run in seconds, and the command line as a process of its own."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -54,6 +55,19 @@ def write_study(path: Path, *experiments: dict[str, Any], **changes: Any) -> Pat
     """Write the tiny preset as a file."""
     path.write_text(yaml.safe_dump(study(*experiments, **changes), allow_unicode=True), encoding="utf-8")
     return path
+
+
+WORDS = ("to", "be", "or", "not", "that", "is", "the", "question", "whether")
+
+
+def make_books(folder: Path) -> str:
+    """Write a text folder of a few kB and return the corpus's name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(0)
+    for split, count in (("train", 60), ("valid", 12), ("test", 12)):
+        texts = (" ".join(rng.choices(WORDS, k=30)) for _ in range(count))
+        (folder / f"{split}.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    return f"text:{folder}"
 
 
 def start(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:

@@ -22,7 +22,8 @@ def transfer_sentence(transfer: Transfer) -> str:
     arm, drift = transfer.runs.arm, transfer.drift
     if drift is None or drift.half_width is None:
         n = 0 if drift is None else drift.n
-        why = f" ({'; '.join(transfer.flags)})" if transfer.flags else ""
+        flags = [flag for flag in transfer.flags if not flag.startswith("regret")]
+        why = f" ({'; '.join(flags)})" if flags else ""
         return f"{arm}: drift pending, {numbers.plural(n, 'seed')} with a slope where 3 are needed{why}."
     words = {
         "inside": "keeps its best learning rate over width",

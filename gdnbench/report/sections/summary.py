@@ -73,7 +73,7 @@ def matching(analysis: Analysis) -> list[tuple[str, tuple[str, ...]]]:
     sentences = []
     for experiment, choices in analysis.comparisons:
         rule = experiment.match
-        if rule is None:
+        if rule is None or not any(choice.runs.records for choice in choices):
             continue
         off = {choice.runs.arm: choice.first("match_deviation") for choice in choices}
         known = {arm: value for arm, value in off.items() if value is not None}

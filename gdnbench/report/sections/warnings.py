@@ -26,11 +26,13 @@ def missing_parts(study: Study) -> list[str]:
     texts = []
     if not study.presets:
         texts.append("The set has no snapshot of a preset: experiments are inferred from records, no claim is tested.")
+    empty = [experiment.name for experiment in study.experiments if not study.of_experiment(experiment.name)]
+    if empty:
+        noun, have = ("experiment", "has") if len(empty) == 1 else ("experiments", "have")
+        texts.append(f"The {noun} {numbers.listed(empty)} {have} no run in this set.")
     for experiment in study.experiments:
         absent = [runs.arm for runs in study.arms(experiment) if not runs.records]
-        if not study.of_experiment(experiment.name):
-            texts.append(f"The experiment {experiment.name} has no run in this set.")
-        elif absent:
+        if absent and experiment.name not in empty:
             have = "has" if len(absent) == 1 else "have"
             texts.append(f"In {experiment.name}, {numbers.listed(absent)} {have} no run in this set.")
     return texts

@@ -78,8 +78,9 @@ def fit_optimum(curve: Mapping[float, float]) -> Optimum:
 def fit_seed_optima(curves: SeedCurves) -> dict[int, Optimum]:
     """Fit every seed's optimum with one curvature for all seeds and a slope and a level of each seed's own.
 
-    The shared curvature lets a seed with only the best rate and its neighbours be fitted; the window is that of the
-    mean curve, and the grid is that of all seeds together.
+    The shared curvature lets a seed with only the best rate and its neighbours be fitted: two runs in the window are
+    enough for it, if some other seed has the three that a curvature takes. The window is that of the mean curve, and
+    the grid is that of all seeds together.
     """
     mean = mean_curve(curves)
     rates = sorted(mean)
@@ -88,16 +89,17 @@ def fit_seed_optima(curves: SeedCurves) -> dict[int, Optimum]:
     best = min(rates, key=lambda rate: mean[rate])
     near = set(window(rates, best))
     used = {seed: {x: y for x, y in curve.items() if x in near} for seed, curve in sorted(curves.items())}
-    enough = [seed for seed, curve in used.items() if len(curve) >= MIN_POINTS]
+    enough = [seed for seed, curve in used.items() if len(curve) >= MIN_POINTS - 1]
     optima = {seed: Optimum(flags=("few points",)) for seed in used if seed not in enough}
-    if enough:
+    if any(len(curve) >= MIN_POINTS for curve in used.values()):
         a, lines = _shared_curvature({seed: used[seed] for seed in enough}, best)
         for seed in enough:
             own = curves[seed]
             own_best = min(own, key=lambda rate: own[rate])
             edge: tuple[Flag, ...] = ("edge",) if own_best in (rates[0], rates[-1]) else ()
             optima[seed] = _from_quadratic(a, *lines[seed], best, rates, own[own_best], edge, own_best)
-    return optima
+        return optima
+    return {seed: Optimum(flags=("few points",)) for seed in used}
 
 
 def window(rates: list[float], best: float) -> list[float]:

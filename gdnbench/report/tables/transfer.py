@@ -70,8 +70,9 @@ def optima_table(sweeps: Sweeps) -> Table:
         rows=tuple(rows),
         note=(
             "Quadratic in log2 of the rate through the best grid point and two neighbours on either side, one "
-            "curvature for all seeds; n counts seeds with an optimum inside the grid. The loss is that of the seeds' "
-            "mean curve. Censored: the minimum lies outside the grid, and no number is given for it."
+            "curvature for all seeds (a seed needs two runs there, the curvature a seed with three); n counts seeds "
+            "with an optimum inside the grid. The loss is that of the seeds' mean curve. Censored: the minimum lies "
+            "outside the grid, and no number is given for it."
         ),
         wide=(7,),
     )
