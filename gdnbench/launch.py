@@ -15,6 +15,8 @@ from gdnbench.configuration import from_mapping, to_mapping
 from gdnbench.environment import usable_cores
 from gdnbench.errors import GdnbenchError
 from gdnbench.files import write_text
+from gdnbench.models.parametrization import Parametrization, label
+from gdnbench.models.parametrization.document import rows_as_text
 from gdnbench.plan import estimate
 from gdnbench.plan.budgets import counts
 from gdnbench.plan.expand import Plan, expand, merged
@@ -138,6 +140,7 @@ def run(
     store = Store(root, name)
     snapshot = yaml.safe_dump(to_mapping(chosen.preset), sort_keys=False, allow_unicode=True)
     write_text(store.folder / "presets" / f"{chosen.preset.name}.yaml", snapshot)
+    write_rules(chosen, store)
     settings = Settings(
         root=root.resolve(),
         set=name,
@@ -158,6 +161,17 @@ def write_plan(chosen: Chosen, store: Store) -> None:
     plan = expand(chosen.preset, {record.run_id: loss_of(record) for record in store.records()})
     ids = sorted(spec.run_id for spec in plan.runs)
     write_text(store.folder / "presets" / f"{chosen.preset.name}.plan.json", json.dumps(ids, indent=1) + "\n")
+
+
+def write_rules(chosen: Chosen, store: Store) -> None:
+    """Store the rules of the preset's parametrizations as text, which a report shows as they were."""
+    arms = [arm for experiment in chosen.preset.experiments for arm in experiment.arms]
+    rules = {}
+    for arm in arms:
+        switches = ", ".join(f"{name}={choice}" for name, choice in sorted(arm.switches.items()))
+        title = f"{label(arm.table)}: {arm.table}{f' with {switches}' if switches else ''}"
+        rules[title] = rows_as_text(Parametrization(table=arm.table, switches=arm.switches))
+    write_text(store.folder / "presets" / f"{chosen.preset.name}.rules.json", json.dumps(rules, indent=1) + "\n")
 
 
 def _workers(chosen: Chosen, workers: int | None) -> int:

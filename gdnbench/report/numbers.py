@@ -29,16 +29,18 @@ def significant(value: float, digits: int = 3) -> str:
     """Return a number to significant digits, without an exponent between 0.0001 and a million."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
+    if abs(value) >= 1e6:
+        return powers_of_ten(value, digits)
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return number(value, min(decimals, 8))
 
 
-def flops(value: float) -> str:
-    """Return FLOPs in powers of ten."""
-    if value <= 0:
+def powers_of_ten(value: float, digits: int = 3) -> str:
+    """Return a large number such as ``5.85e9``; FLOPs are shown so."""
+    if value == 0:
         return "0"
-    exponent = math.floor(math.log10(value))
-    return f"{value / 10**exponent:.2f}e{exponent}"
+    exponent = math.floor(math.log10(abs(value)))
+    return f"{number(value / 10**exponent, digits - 1)}e{exponent}"
 
 
 def size(nbytes: float) -> str:
@@ -52,9 +54,10 @@ def size(nbytes: float) -> str:
 def interval(value: Interval, digits: int = 3, unit: str = "") -> str:
     """Return ``mean ± half-width unit (n = …)``; without limits it says so by leaving out the ±."""
     tail = f" {unit}" if unit else ""
+    shown = number if abs(value.mean) < 1e6 else lambda x, digits: powers_of_ten(x)
     if value.half_width is None:
-        return f"{number(value.mean, digits)}{tail} (n = {value.n})"
-    return f"{number(value.mean, digits)} ± {number(value.half_width, digits)}{tail} (n = {value.n})"
+        return f"{shown(value.mean, digits)}{tail} (n = {value.n})"
+    return f"{shown(value.mean, digits)} ± {shown(value.half_width, digits)}{tail} (n = {value.n})"
 
 
 def limits(value: Interval, digits: int = 3, unit: str = "") -> str:

@@ -1,6 +1,7 @@
 """What a set holds, as the report sees it: experiments with their arms and records, claim cards, notes."""
 
 import functools
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -50,13 +51,25 @@ class ArmRuns:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A set of records with the preset snapshots that it was run from."""
+    """A set of records with the preset snapshots that it was run from.
+
+    Attributes:
+        name: its name.
+        records: the runs of its presets.
+        presets: the presets as they were run.
+        damaged: what could not be read, in words.
+        store: where it lies.
+        evaluations: records of trained models evaluated on a text.
+        left_out: ids of stored runs that are no part of the presets as they are now.
+    """
 
     name: str
     records: tuple[Record, ...]
     presets: tuple[Preset, ...]
     damaged: tuple[str, ...]
     store: Store
+    evaluations: tuple[Record, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @functools.cached_property
     def experiments(self) -> tuple[Experiment, ...]:
@@ -119,10 +132,29 @@ class Study:
 
 def read_study(store: Store) -> Study:
     """Read a set: its records and the preset snapshots beside them; damaged records are set aside and named."""
-    records = tuple(store.records())
+    stored = store.records()
     snapshots = sorted((store.folder / "presets").glob("*.yaml"))
     presets = tuple(from_mapping(Preset, read_yaml(path), str(path)) for path in snapshots)
-    return Study(store.name, records, presets, tuple(store.damaged), store)
+    planned = _planned(store)
+    runs = [record for record in stored if record.kind != "evaluation"]
+    return Study(
+        name=store.name,
+        records=tuple(record for record in runs if planned is None or record.run_id in planned),
+        presets=presets,
+        damaged=tuple(store.damaged),
+        store=store,
+        evaluations=tuple(record for record in stored if record.kind == "evaluation"),
+        left_out=tuple(record.run_id for record in runs if planned is not None and record.run_id not in planned),
+    )
+
+
+def _planned(store: Store) -> set[str] | None:
+    """Return the ids of the runs that the presets consist of; None where a preset was not run to its end."""
+    snapshots = list((store.folder / "presets").glob("*.yaml"))
+    plans = [path.with_suffix(".plan.json") for path in snapshots]
+    if not plans or not all(path.exists() for path in plans):
+        return None
+    return {run_id for path in plans for run_id in json.loads(path.read_text(encoding="utf-8"))}
 
 
 def model(record: Record) -> dict[str, Any]:

@@ -39,12 +39,17 @@ def _table(name: str) -> str:
         f"| role | {' | '.join(HEADINGS[column] for column in COLUMNS)} | what it is |",
         f"|---|{'---|' * len(COLUMNS)}---|",
     ]
-    for role, row in rows(Parametrization(table=name)).items():
-        cells = [str(getattr(row, column)) for column in COLUMNS]
-        if not row.decays:
-            cells[COLUMNS.index("decay")] = "0"
-        lines.append(f"| {role} | {' | '.join(cells)} | {document()['roles'][role]['about']} |")
+    for role, cells in rows_as_text(Parametrization(table=name)).items():
+        lines.append(f"| {role} | {' | '.join(cells.values())} | {document()['roles'][role]['about']} |")
     return "\n".join([*lines, ""])
+
+
+def rows_as_text(choice: Parametrization) -> dict[str, dict[str, str]]:
+    """Return the cells of a parametrization as text, by role and column; decay is ``0`` for roles that never decay."""
+    return {
+        role: {column: "0" if column == "decay" and not row.decays else str(getattr(row, column)) for column in COLUMNS}
+        for role, row in rows(choice).items()
+    }
 
 
 def per_parameter(

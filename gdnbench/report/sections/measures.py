@@ -13,6 +13,7 @@ from gdnbench.report.study import Study
 from gdnbench.report.tables.comparison import comparison_table
 from gdnbench.report.tables.coordinates import slopes_table
 from gdnbench.report.tables.decode import decode_table
+from gdnbench.report.tables.evaluations import evaluations_table
 
 COST = (("val_loss", "validation loss (nat/token)"), ("bits_per_byte", "bits per byte"))
 SPEED = (("tokens_per_s", "training tokens/s"), ("peak_gib", "peak memory (GiB)"))
@@ -23,6 +24,8 @@ def measures(analysis: Analysis) -> Section:
     blocks: list[Block] = [Heading(text="Coordinate check"), *_coordinates(analysis)]
     blocks += [Heading(text="Comparison at a matched budget"), *_comparisons(analysis)]
     blocks += [Heading(text="Generation"), *_decodes(analysis)]
+    if evaluations := evaluations_table(analysis.study):
+        blocks += [Heading(text="Evaluation on other text"), evaluations]
     return Section(anchor="measures", title="4. Activations, training, generation", blocks=blocks)
 
 

@@ -4,8 +4,9 @@ from collections import Counter
 
 from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
-from gdnbench.report.content import Block, Code, Heading, Row, Section, Table, Text, plain
+from gdnbench.report.content import Block, Code, Row, Section, Table, Text, plain
 from gdnbench.report.study import Study, seed_of
+from gdnbench.report.tables.rules import rules_table
 from gdnbench.report.tables.runs import runs_table
 
 
@@ -20,9 +21,10 @@ def reproduce(analysis: Analysis, command: str) -> Section:
 
 
 def appendix(analysis: Analysis) -> Section:
-    """Return the list of runs."""
-    blocks: tuple[Block, ...] = (Heading(text="Runs"), runs_table(analysis.study))
-    return Section(anchor="runs", title="Appendix: runs", blocks=blocks[1:])
+    """Return the parametrization rules and the list of runs."""
+    rules = rules_table(analysis.study)
+    blocks: list[Block] = [] if rules is None else [rules]
+    return Section(anchor="runs", title="Appendix: rules and runs", blocks=[*blocks, runs_table(analysis.study)])
 
 
 def seeds(study: Study) -> str:

@@ -41,13 +41,21 @@ def missing_parts(study: Study) -> list[str]:
 def provenance(study: Study) -> list[str]:
     """Return whether records come from several states of the code."""
     texts = []
-    for kind in sorted({record.kind for record in study.records}):
-        digests = sorted({record.source_digest[:10] for record in study.records if record.kind == kind})
+    # A digest covers the mixers that a run uses, so digests are compared between runs of one architecture.
+    archs = {(record.spec["model"]["arch"], record.spec["model"]["pattern"]) for record in study.records}
+    for arch in sorted(archs):
+        same = [r for r in study.records if (r.spec["model"]["arch"], r.spec["model"]["pattern"]) == arch]
+        digests = sorted({record.source_digest[:10] for record in same})
         if len(digests) > 1:
             texts.append(
-                f"The {kind} runs come from {len(digests)} source digests ({', '.join(digests)}): the code that "
+                f"The runs of {arch[0]} come from {len(digests)} source digests ({', '.join(digests)}): the code that "
                 "determines their numbers differs between them."
             )
+    if study.left_out:
+        texts.append(
+            f"{numbers.plural(len(study.left_out), 'stored run')} of this set belong to an earlier form of its presets "
+            "and are left out of this page."
+        )
     commits = sorted({str(record.environment.get("commit") or "unknown")[:10] for record in study.records})
     if len(commits) > 1:
         texts.append(f"The runs come from {len(commits)} commits ({', '.join(commits)}).")

@@ -141,8 +141,9 @@ def _perplexity_cell(choice: Choice | None) -> Cell:
     if mean is None:
         return missing("diverged" if choice.diverged and not choice.chosen else numbers.MISSING)
     corpus = choice.chosen[0].spec["data"]["corpus"]
-    cell = scaled_cell(mean)
-    return Cell(text=f"{cell.text} on {corpus}", value=cell.value, interval=cell.interval)
+    cell, bits = scaled_cell(mean), choice.mean("bits_per_byte")
+    also = "" if bits is None else f" ({numbers.interval(bits, 3, 'bit/byte')})"
+    return Cell(text=f"{cell.text} on {corpus}{also}", value=cell.value, interval=cell.interval)
 
 
 def _transfer_cell(claim: Claim, verdict: Verdict, study: Study) -> tuple[Cell, tuple[str, ...]]:

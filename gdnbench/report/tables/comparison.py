@@ -81,7 +81,7 @@ def _reason(choice: Choice) -> str:
 
 def _flops(choice: Choice, reason: str) -> Cell:
     value = choice.first("train_flops")
-    return missing(reason) if value is None else plain(numbers.flops(value), value)
+    return missing(reason) if value is None else plain(numbers.powers_of_ten(value), value)
 
 
 def _rate(choice: Choice, reason: str) -> Cell:
