@@ -15,27 +15,11 @@ from gdnbench.runs.execute import execute
 from gdnbench.runs.progress import Observer
 from tests.runs.tiny import study, sweep
 
-PROMISED = [
-    "run_id",
-    "kind",
-    "arch",
-    "parametrization",
-    "geometry",
-    "width",
-    "lr",
-    "seed",
-    "params_non_embedding",
-    "train_tokens",
-    "val_loss",
-    "word_perplexity",
-    "bits_per_byte",
-    "tokens_per_s",
-    "peak_gib",
-    "impl",
-    "device",
-    "commit",
-    "outcome",
-]
+PROMISED = {
+    *("run_id", "kind", "arch", "parametrization", "geometry", "width", "lr", "seed", "params_non_embedding"),
+    *("train_tokens", "val_loss", "word_perplexity", "bits_per_byte", "tokens_per_s", "peak_gib", "impl", "device"),
+    *("commit", "outcome"),
+}
 NOT_OF_COORDINATE_CHECKS = {"train_tokens", "val_loss", "bits_per_byte", "tokens_per_s", "peak_gib"}
 NOT_OF_GENERATION = {"train_tokens", "val_loss", "bits_per_byte"}
 
@@ -57,9 +41,9 @@ def records(tmp_path_factory, books):
 
 def test_json_has_the_promised_names_where_they_apply(records):
     rows = {row["kind"]: row for row in json.loads(to_json(records))}
-    assert set(PROMISED) <= rows["train"].keys()
-    assert set(PROMISED) - NOT_OF_COORDINATE_CHECKS <= rows["coord_check"].keys()
-    assert set(PROMISED) - NOT_OF_GENERATION <= rows["decode"].keys()
+    assert rows["train"].keys() >= PROMISED
+    assert rows["coord_check"].keys() >= PROMISED - NOT_OF_COORDINATE_CHECKS
+    assert rows["decode"].keys() >= PROMISED - NOT_OF_GENERATION
     empty = [key for key in PROMISED if rows["train"][key] is None and key != "commit"]
     assert not empty, "a finished training run has a value for each"
 
@@ -106,10 +90,3 @@ def test_a_record_says_what_it_was_measured_on(records):
         assert {"commit", "dirty", "driver", "threads", "deterministic"} <= about.keys()
         assert len(record.source_digest) == 64
         assert {"corpus_hash", "tokenizer_hash"} <= record.data.keys()
-
-
-def test_no_machines_path_is_in_a_record(records, books):
-    """Stored results are published: what was read is identified by its hash, not by where it lay."""
-    folder = books.partition(":")[2]
-    for record in records:
-        assert folder not in json.dumps(record.flat())

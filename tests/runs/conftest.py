@@ -1,7 +1,5 @@
 """A small corpus and a cache of the session's own."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.runs.tiny import make_books

@@ -10,6 +10,12 @@ from typing import Any
 
 import yaml
 
+from gdnbench.configuration import from_mapping
+from gdnbench.plan.expand import expand
+from gdnbench.plan.spec import RunSpec
+from gdnbench.presets import Preset
+from gdnbench.results import Store
+
 ROOT = Path(__file__).resolve().parents[2]
 
 TINY: dict[str, Any] = {
@@ -101,3 +107,28 @@ def gdnbench(
 def kill_group(process: subprocess.Popen[str]) -> None:
     """``kill -9`` of a command with all its workers."""
     os.killpg(process.pid, signal.SIGKILL)
+
+
+def specs(corpus: str, *experiments: dict[str, Any], **changes: Any) -> tuple[RunSpec, ...]:
+    """The runs of the tiny preset that are known without losses."""
+    return expand(from_mapping(Preset, study(*experiments, corpus=corpus, **changes), "tiny"), {}).runs
+
+
+def numbers(store: Store, run_id: str) -> dict[str, Any]:
+    """All of a stored run that must not depend on interruptions: everything but times, memory and environment."""
+    record = store.read(run_id)
+    assert record is not None, f"{run_id} is not stored"
+    untimed = {"tokens_per_s", "peak_gib"}
+    return {
+        "outcome": record.outcome,
+        "spec": record.spec,
+        "data": record.data,
+        "source_digest": record.source_digest,
+        "metrics": {name: entry for name, entry in record.metrics.items() if name not in untimed},
+        "rows": [{key: value for key, value in row.items() if key not in untimed} for row in store.rows(run_id)],
+    }
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Half-written files."""
+    return [path for path in folder.rglob("*") if path.name.endswith(".tmp")]

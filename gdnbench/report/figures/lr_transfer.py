@@ -69,6 +69,11 @@ def _shared_limits(axes: Sequence[Axes], transfers: Sequence[Transfer]) -> None:
     losses = np.array([loss for mean in means for loss in mean.values()])
     rates = [rate for mean in means for rate in mean]
     worst_minimum = max(min(mean.values()) for mean in means)
-    low, high = losses.min(), min(losses.max(), worst_minimum + 1.2 * (worst_minimum - losses.min()) + 0.3)
+    points = [loss for t in transfers for c in t.curves.values() for seed in c.seeds.values() for loss in seed.values()]
+    optima = [c.optimum.loss for t in transfers for c in t.curves.values() if c.optimum.loss is not None]
+    low, high = (
+        min([*points, *optima, losses.min()]),
+        min(losses.max(), worst_minimum + 1.2 * (worst_minimum - losses.min()) + 0.3),
+    )
     axes[0].set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
     axes[0].set_xlim(min(rates) - 0.09 * (max(rates) - min(rates) + 1), max(rates) + 0.3)

@@ -40,7 +40,7 @@ def perplexity_table(study: Study, verdicts: tuple[Verdict, ...]) -> Table:
         rows.append(_model_row(claim, verdict, study) if claim.model else _sentence_row(claim, verdict, 9))
     return Table(
         name="table_a1",
-        caption="Perplexity and transfer: the article's figures beside this set's",
+        caption="Table A1. Perplexity and transfer: the article's figures beside this set's",
         columns=(
             "id",
             "model, in the article",
@@ -72,7 +72,7 @@ def inference_table(study: Study, verdicts: tuple[Verdict, ...]) -> Table:
         rows.append(_speed_row(claim, verdict, study) if claim.model else _sentence_row(claim, verdict, 9))
     return Table(
         name="table_a2",
-        caption="Inference and memory: the article's figures beside this set's",
+        caption="Table A2. Inference and memory: the article's figures beside this set's",
         columns=(
             "id",
             "architecture, in the article",

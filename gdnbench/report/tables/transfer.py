@@ -41,7 +41,7 @@ def drift_table(sweeps: Sweeps) -> Table:
             f"t 95% interval over seeds. It stays where the interval lies inside ±{DRIFT_BOUND}. Regret: loss at the "
             "rate that the other seeds choose at the base width, minus loss at the rate that they choose at the "
             "largest width, read from the seed held out; it can come out negative by chance. "
-            "At width 1x all parametrizations of an architecture are one model and share their runs."
+            "At the base width all parametrizations of an architecture are one model and share their runs."
         ),
         wide=(6,),
     )
