@@ -157,10 +157,9 @@ def test_a_checkpoint_of_other_sources_is_accepted_and_that_is_recorded(tmp_path
     counted = trained_steps(monkeypatch)
     execute(spec, store, Observer(), changed_code="accept")
     assert counted[0] == 7
-    (note,) = store.read(spec.run_id).notes
+    (note,) = [note for note in store.read(spec.run_id).notes if "ffffffffff" in note]
     assert "step 7" in note
     assert saved["digest"][:10] in note
-    assert "ffffffffff" in note
 
 
 def test_an_accepted_digest_stays_on_record_through_another_interruption(tmp_path, books, monkeypatch):
@@ -170,7 +169,7 @@ def test_an_accepted_digest_stays_on_record_through_another_interruption(tmp_pat
     with pytest.raises(Interrupted):
         execute(spec, store, stopping_after(2), changed_code="accept")
     execute(spec, store, Observer())
-    assert any("step 5" in note for note in store.read(spec.run_id).notes)
+    assert any("step 5" in note and "ffffffffff" in note for note in store.read(spec.run_id).notes)
 
 
 def test_a_checkpoint_of_other_sources_is_thrown_away_on_request(tmp_path, books, monkeypatch):
@@ -203,6 +202,7 @@ def test_a_damaged_checkpoint_is_set_aside_named_and_run_again(tmp_path, books, 
     assert numbers(parts, spec.run_id) == numbers(whole, spec.run_id)
     (note,) = parts.read(spec.run_id).notes
     assert "checkpoint.pt.corrupt" in note
+    assert str(tmp_path) not in note, "records are published; where this machine keeps them is nobody's business"
     assert path.with_name("checkpoint.pt.corrupt").exists()
 
 
@@ -241,7 +241,8 @@ def test_a_text_that_changed_meanwhile_is_refused_or_on_record(tmp_path, monkeyp
     except GdnbenchError as error:
         assert "corpus" in str(error) or "data" in str(error)
     else:
-        assert store.read(spec.run_id).notes, f"resumed at step {saved['step']} on another text without a word"
+        notes = " ".join(store.read(spec.run_id).notes)
+        assert "corpus" in notes or "data" in notes, f"resumed at step {saved['step']} on another text without a word"
 
 
 def test_batches_are_those_of_the_step(books):
