@@ -242,6 +242,7 @@ def evaluate(
     max_tokens: Annotated[
         int | None, typer.Option(help="metric loss: score only the first tokens of the split")
     ] = None,
+    training_corpus: Annotated[str | None, typer.Option(help="where the training's corpus lies (for bpe)")] = None,
     results: ResultsOption = Path("results"),
     set_name: Annotated[str, typer.Option("--set", help="the run's result set")] = "quick",
     mixer: MixerOption = [],
@@ -262,6 +263,7 @@ def evaluate(
         carry_state=carry_state,
         out_of_domain=out_of_domain,
         max_tokens=max_tokens,
+        training_corpus=training_corpus,
     )
     print(json.dumps(record.flat(), indent=1))
 

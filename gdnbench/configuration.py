@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -93,6 +94,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_mapping(arguments or (str, Any), value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise GdnbenchError(f"{where}: expected a finite number, found {value}")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise GdnbenchError(f"{where}: expected {hint.__name__}, found {value!r}")
     return value

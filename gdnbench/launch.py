@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 
 from gdnbench.configuration import from_mapping, to_mapping
+from gdnbench.data import corpus_label
 from gdnbench.environment import usable_cores
 from gdnbench.errors import GdnbenchError
 from gdnbench.files import write_text
@@ -20,9 +21,10 @@ from gdnbench.models.parametrization.document import rows_as_text
 from gdnbench.plan import estimate
 from gdnbench.plan.budgets import counts
 from gdnbench.plan.expand import Plan, expand, merged
-from gdnbench.plan.spec import RunSpec
+from gdnbench.plan.spec import Data, RunSpec
 from gdnbench.presets import Preset, load_preset, preset_names
 from gdnbench.results import Store
+from gdnbench.runs.execute import load_corpus
 from gdnbench.runs.reproduce import Summary, loss_of
 from gdnbench.runs.reproduce import reproduce as reproduce_runs
 from gdnbench.runs.view import BarsView, PlainView
@@ -111,8 +113,7 @@ def outlook(chosen: Chosen, root: Path, name: str, workers: int | None) -> Outlo
     plan = expand(chosen.preset, {record.run_id: loss_of(record) for record in records})
     rate, source = estimate.measured_rate(records, chosen.preset.device), "by the speed of this set's runs"
     if rate is None:
-        device = chosen.preset.device
-        rate, source = estimate.probed_rate(device), "by a probe of this machine's matrix products"
+        rate, source = estimate.probed_rate(chosen.preset.device)
     costs = {
         spec.run_id: estimate.Cost(seconds=estimate.seconds(spec, rate), peak_gib=estimate.peak_gib(spec))
         for spec in plan.runs
@@ -138,7 +139,10 @@ def run(
         GdnbenchError: a run was refused; KeyboardInterrupt: asked to stop. Either way all others are saved.
     """
     store = Store(root, name)
-    snapshot = yaml.safe_dump(to_mapping(chosen.preset), sort_keys=False, allow_unicode=True)
+    _check_corpus(chosen, store)
+    data = Data(corpus=chosen.preset.corpus, tokenizer=chosen.preset.tokenizer).placeless()
+    published = dataclasses.replace(chosen.preset, corpus=data.corpus, tokenizer=data.tokenizer)
+    snapshot = yaml.safe_dump(to_mapping(published), sort_keys=False, allow_unicode=True)
     write_text(store.folder / "presets" / f"{chosen.preset.name}.yaml", snapshot)
     write_rules(chosen, store)
     settings = Settings(
@@ -154,6 +158,19 @@ def run(
         summary = reproduce_runs(chosen.preset, store, settings, workers=_workers(chosen, workers), view=view)
     write_plan(chosen, store)
     return summary
+
+
+def _check_corpus(chosen: Chosen, store: Store) -> None:
+    """Raise unless the set's runs were made on the text that the corpus holds now; its files may have changed."""
+    preset = chosen.preset
+    now = load_corpus(preset.corpus, preset.tokenizer, ("valid",)).corpus_hash
+    stored = [r for r in store.records() if r.kind != "evaluation" and r.data["corpus"] == corpus_label(preset.corpus)]
+    others = [record for record in stored if record.data["corpus_hash"] != now]
+    if others:
+        raise GdnbenchError(
+            f"{store.folder}: {len(others)} of its runs were made on another content of corpus {preset.corpus} "
+            f"({others[0].data['corpus_hash'][:10]}, now {now[:10]}); name another set with --set"
+        )
 
 
 def write_plan(chosen: Chosen, store: Store) -> None:

@@ -1,7 +1,7 @@
 """Text by name, as token files that are built once, and the batches that training draws from them."""
 
 from gdnbench.data.batches import BatchSampler
-from gdnbench.data.corpora import corpus_name, open_corpus
+from gdnbench.data.corpora import corpus_label, corpus_name, open_corpus
 from gdnbench.data.loading import TokenizedCorpus, load
 from gdnbench.data.token_files import TokenSplit
 from gdnbench.data.tokenizers import Tokenizer, open_tokenizer
@@ -11,6 +11,7 @@ __all__ = [
     "TokenSplit",
     "TokenizedCorpus",
     "Tokenizer",
+    "corpus_label",
     "corpus_name",
     "load",
     "open_corpus",

@@ -27,6 +27,15 @@ def corpus_name(spec: str) -> str:
     return spec.partition(":")[0]
 
 
+def corpus_label(spec: str) -> str:
+    """Return ``name[:path]`` as records name it: a text folder by its last part, other corpora without their place.
+
+    The content hash beside it tells two folders of one name apart.
+    """
+    name, _, path = spec.partition(":")
+    return f"text:{Path(path).expanduser().absolute().name}" if name == "text" and path else name
+
+
 def _stdlib(path: Path | None) -> Corpus:
     if path is not None:
         raise GdnbenchError(f"corpus stdlib takes no path, got {path}; did you mean text:{path}?")

@@ -112,12 +112,14 @@ class BpeTokenizer(Tokenizer):
             raise GdnbenchError(f"tokenizer {self.name}: not an exact byte-level BPE, so bytes cannot be counted by it")
 
 
-def open_tokenizer(spec: str, corpus: Corpus) -> Tokenizer:
+def open_tokenizer(spec: str, corpus: Corpus | None) -> Tokenizer:
     """Return the tokenizer that ``name[:argument]`` asks for; ``bpe:<vocab_size>`` is trained on ``corpus`` once."""
     name, _, argument = spec.partition(":")
     if name == "bytes" and not argument:
         return ByteTokenizer()
     if name == "bpe":
+        if corpus is None:
+            raise GdnbenchError(f"tokenizer {spec}: it is trained on a corpus, and none was given")
         return _corpus_bpe(argument, corpus)
     if name == "gpt2":
         return BpeTokenizer("gpt2", _gpt2_file(Path(argument).expanduser()) if argument else _gpt2_hub())

@@ -3,6 +3,11 @@
 from gdnbench.errors import GdnbenchError, unknown
 
 
+def tokenizer_label(tokenizer: str) -> str:
+    """Return a tokenizer as records name it: without the place of its file."""
+    return "gpt2" if tokenizer.startswith("gpt2:") else tokenizer
+
+
 def vocabulary_of(tokenizer: str) -> int:
     """Return the number of tokens of ``bytes`` (256), ``bpe:<vocabulary>`` or ``gpt2[:<file>]`` (50,257)."""
     name, _, argument = tokenizer.partition(":")

@@ -13,6 +13,8 @@ from gdnbench.results import Record
 
 # Share of the probed matrix-product rate that small models reach on a CPU, until this set has runs of its own.
 CPU_SHARE = 0.35
+# A data-centre GPU on models of tens of millions of parameters, where none is there to be probed.
+NOMINAL_GPU_RATE = 5e13
 # Weights, gradients and two moments, in units of a weight.
 COPIES_OF_WEIGHTS = 4
 # An interpreter with PyTorch loaded.
@@ -81,8 +83,10 @@ def measured_rate(records: Iterable[Record], device: str) -> float | None:
     return statistics.median(rates) if rates else None
 
 
-def probed_rate(device: str) -> float:
-    """Return the FLOP/s to expect from this machine's matrix products; takes a fraction of a second."""
+def probed_rate(device: str) -> tuple[float, str]:
+    """Return the FLOP/s to expect from this machine, and how that is known; takes a fraction of a second."""
+    if device == "cuda" and not torch.cuda.is_available():
+        return NOMINAL_GPU_RATE, f"no GPU here: at a nominal {NOMINAL_GPU_RATE:.0e} FLOP/s"
     size = 512 if device == "cpu" else 4096
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     threads = torch.get_num_threads()
@@ -92,7 +96,7 @@ def probed_rate(device: str) -> float:
         best = min(_timed_product(x) for _ in range(8))
     finally:
         torch.set_num_threads(threads)
-    return CPU_SHARE * 2 * size**3 / best
+    return CPU_SHARE * 2 * size**3 / best, "by a probe of this machine's matrix products"
 
 
 def makespan(costs: Sequence[float], workers: int) -> float:

@@ -1,9 +1,12 @@
 """A run specification: everything that determines one run's numbers, frozen, with an id made from it."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
 from gdnbench.configuration import digest
+from gdnbench.data.corpora import corpus_label
+from gdnbench.data.vocabulary import tokenizer_label
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.parametrization import Parametrization
 
@@ -14,6 +17,10 @@ class Data:
 
     corpus: str = "stdlib"
     tokenizer: str = "bytes"
+
+    def placeless(self) -> "Data":
+        """Return both without the place of their files on this machine: what a record and an id may hold."""
+        return Data(corpus=corpus_label(self.corpus), tokenizer=tokenizer_label(self.tokenizer))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +151,14 @@ class RunSpec:
             return "train"
         return "coord_check" if self.coordinates is not None else "decode"
 
+    def placeless(self) -> "RunSpec":
+        """Return the specification without the place of files on this machine."""
+        return dataclasses.replace(self, data=self.data.placeless())
+
     @property
     def run_id(self) -> str:
-        """A readable name that ends in 10 digits of the hash of the full configuration."""
+        """A readable name that ends in 10 digits of the hash of the full configuration, wherever its files lie."""
         parts = [self.experiment, self.model.arch, self.parametrization.table, f"w{self.model.width}"]
         if self.decode is not None:
             parts.append(f"c{self.decode.context}")
-        return "-".join([*parts, f"s{self.seed}", digest(self)[:10]])
+        return "-".join([*parts, f"s{self.seed}", digest(self.placeless())[:10]])

@@ -49,8 +49,12 @@ class Store:
         loaded = (self.read(path.parent.name) for path in paths)
         return [record for record in loaded if record is not None]
 
-    def read(self, run_id: str) -> Record | None:
-        """Return the record of a run, or None where it has none or a damaged one (which is set aside)."""
+    def read(self, run_id: str, *, leased: bool = False) -> Record | None:
+        """Return the record of a run, or None where it has none or a damaged one.
+
+        A damaged one is set aside, unless another process holds the run: then the files are its own. ``leased`` says
+        that the caller holds it.
+        """
         path = self.run_folder(run_id) / "run.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -60,13 +64,14 @@ class Store:
                     f"{path}: schema {content.get('schema')}, this version reads {SCHEMA_VERSION}; "
                     "use the gdnbench version that wrote it"
                 )
-            problem = "its checksum does not fit" if stated != digest(content) else self._rows_problem(run_id, content)
+            problem = self._problem(run_id, content, stated)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             problem = f"it is not a record ({type(error).__name__})"
         if problem:
-            self._set_aside(run_id, path, problem)
+            with contextlib.suppress(Busy), contextlib.nullcontext() if leased else self.lease(run_id):
+                self._set_aside(run_id, path, problem)
             return None
         return from_mapping(Record, content, str(path))
 
@@ -95,7 +100,12 @@ class Store:
                 raise Busy(f"{run_id}: another process is running it") from None
             yield
 
-    def _rows_problem(self, run_id: str, content: dict[str, Any]) -> str | None:
+    def _problem(self, run_id: str, content: dict[str, Any], stated: str) -> str | None:
+        """Return what is wrong with a record's content, or None."""
+        if stated != digest(content):
+            return "its checksum does not fit"
+        if content["run_id"] != run_id:
+            return f"it is the record of {content['run_id']}"
         fits = rows_hash(self.rows_path(run_id)) == content["rows_sha256"]
         return None if fits else "its metrics.jsonl is not the one it was written with"
 

@@ -36,9 +36,9 @@ def load(path: Path) -> dict[str, Any] | None:
         return None
     head, body = content[: len(MAGIC) + 65], content[len(MAGIC) + 65 :]
     if head != MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n":
-        raise Corrupt(f"{path}: its checksum does not fit")
+        raise Corrupt(f"{path.name}: its checksum does not fit")
     try:
         loaded: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise Corrupt(f"{path}: {type(error).__name__}") from error
+        raise Corrupt(f"{path.name}: {type(error).__name__}") from error
     return loaded

@@ -37,7 +37,7 @@ def load_trained(store: Store, run_id: str) -> tuple[Record, RunSpec, Decoder]:
     if record is None:
         known = sorted(path.parent.name for path in store.folder.glob("runs/*/checkpoint.pt"))
         raise GdnbenchError(
-            f"no finished run {run_id!r} in {store.folder}; with a checkpoint: {', '.join(known) or 'none'}"
+            f"no finished run {run_id!r} in {store.folder}; with checkpoint: {', '.join(known) or 'none'}"
         )
     try:
         saved = checkpoint.load(store.checkpoint_path(run_id))
@@ -68,6 +68,7 @@ def evaluate_run(
     carry_state: bool,
     out_of_domain: bool,
     max_tokens: int | None,
+    training_corpus: str | None = None,
 ) -> Record:
     """Evaluate a run's model, store the result as a record of kind ``evaluation`` and return it.
 
@@ -83,6 +84,7 @@ def evaluate_run(
         carry_state: whether the state is carried from window to window.
         out_of_domain: whether a metric that is only for models trained on its corpus is wanted all the same.
         max_tokens: for ``loss``: only the first tokens of the split.
+        training_corpus: the corpus of the training with the place of its files, which a tokenizer trained on it needs.
 
     Raises:
         GdnbenchError: the run, the corpus or the metric does not allow it.
@@ -92,12 +94,12 @@ def evaluate_run(
     assert spec.training is not None
     window = window or spec.training.seq_len
     asked = {
-        "corpus": corpus, "metric": metric, "split": split, "window": window, "stride": stride or window,
+        "corpus": data.corpus_label(corpus), "metric": metric, "split": split, "window": window, "stride": stride or window,
         "carry_state": carry_state, "max_tokens": max_tokens,
     }  # fmt: skip
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     torch.set_num_threads(spec.threads)
-    tokenizer = data.load(spec.data.corpus, spec.data.tokenizer, splits=("train",)).tokenizer
+    tokenizer = _tokenizer(trained, training_corpus)
     if metric in METRICS:
         result = evaluate_wikitext(
             model,
@@ -114,7 +116,7 @@ def evaluate_run(
         )
         about, metrics = _word_metrics(result)
     else:
-        about, metrics = _loss(model, tokenizer, spec, asked)
+        about, metrics = _loss(model, tokenizer, spec, corpus, asked)
     record = dataclasses.replace(
         trained,
         run_id=f"evaluation-{metric}-{digest([run_id, asked])[:10]}",
@@ -136,6 +138,18 @@ def evaluate_run(
     return record
 
 
+def _tokenizer(trained: Record, training_corpus: str | None) -> data.Tokenizer:
+    """Return the tokenizer of the training; raise where what is found under its name is another one."""
+    name, corpus = trained.spec["data"]["tokenizer"], training_corpus or trained.spec["data"]["corpus"]
+    tokenizer = data.open_tokenizer(name, data.open_corpus(corpus) if name.startswith("bpe") else None)
+    if tokenizer.hash != trained.data["tokenizer_hash"]:
+        raise GdnbenchError(
+            f"{trained.run_id}: tokenizer {name} of corpus {corpus} has hash {tokenizer.hash[:10]}, the model was "
+            f"trained with {trained.data['tokenizer_hash'][:10]}; name its corpus with --training-corpus"
+        )
+    return tokenizer
+
+
 def _word_metrics(result: WordPerplexity) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     about = dataclasses.asdict(result)
     metrics = {
@@ -148,13 +162,16 @@ def _word_metrics(result: WordPerplexity) -> tuple[dict[str, Any], dict[str, dic
 
 
 def _loss(
-    model: Decoder, tokenizer: data.Tokenizer, spec: RunSpec, asked: dict[str, Any]
+    model: Decoder, tokenizer: data.Tokenizer, spec: RunSpec, corpus: str, asked: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return loss and bits per byte over a split, in the tokens of the training corpus."""
     if asked["metric"] != "loss":
         raise unknown("metric", asked["metric"], [*METRICS, "loss"])
-    documents = data.open_corpus(asked["corpus"])
+    documents = data.open_corpus(corpus)
     tokens = tokenizer.encode("\n\n".join(documents.documents(asked["split"])))[: asked["max_tokens"]]
+    if not len(tokens):
+        raise GdnbenchError(f"{asked['corpus']} {asked['split']}: no token to score")
+
     scores = token_nll(
         model,
         tokens,

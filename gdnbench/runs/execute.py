@@ -53,7 +53,7 @@ def execute(
         GdnbenchError: the device, backend, data or disk does not allow it.
     """
     with store.lease(spec.run_id):
-        if store.read(spec.run_id) is not None:
+        if store.read(spec.run_id, leased=True) is not None:
             return None
         environment.check_device(spec.device)
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -187,14 +187,14 @@ def _record(
         kind=spec.kind,
         outcome="diverged" if result.outcome == "diverged" else "finished",
         detail=result.detail,
-        spec=to_mapping(spec),
+        spec=to_mapping(spec.placeless()),
         metrics=result.metrics,
         rows_sha256="",
         source_digest=digest,
         data={
-            "corpus": spec.data.corpus,
+            "corpus": spec.data.placeless().corpus,
             "corpus_hash": corpus.corpus_hash,
-            "tokenizer": spec.data.tokenizer,
+            "tokenizer": spec.data.placeless().tokenizer,
             "tokenizer_hash": corpus.tokenizer_hash,
             **corpus.metadata,
         },

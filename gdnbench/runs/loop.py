@@ -1,7 +1,9 @@
 """Running a training specification to its end, from its checkpoint if it has one."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gdnbench.configuration import canonical_json
@@ -62,12 +64,17 @@ def train(
     memory.reset_peak(spec.device)
     trainer = Trainer(spec, corpus)
     result = Result(metrics={}, started=started)
-    saved = _resume(spec, store, trainer, result, digest, changed_code)
+    saved = _resume(spec, store, trainer, result, digest, corpus.corpus_hash, changed_code)
     rows = Rows(store.rows_path(spec.run_id), saved)
     path = store.checkpoint_path(spec.run_id)
 
     def save() -> None:
-        content = {"digest": digest, "spec": canonical_json(spec), "rows_bytes": rows.flush(), **trainer.state()}
+        content: dict[str, Any] = {
+            "digest": digest,
+            "corpus_hash": corpus.corpus_hash,
+            "spec": canonical_json(spec.placeless()),
+        }
+        content |= {"rows_bytes": rows.flush(), **trainer.state()}
         content |= {"notes": result.notes, "started": result.started, "peak_gib": _peak(spec, result)}
         checkpoint.save(path, content)
 
@@ -78,22 +85,36 @@ def train(
     finally:
         rows.close()
     if result.outcome == "finished":
-        result.metrics |= _evaluate(spec, trainer, corpus)
+        measured = _evaluate(spec, trainer, corpus)
+        if not math.isfinite(measured["val_loss"]["value"] if "val_loss" in measured else 0.0):
+            result.outcome, result.detail = "diverged", "the validation loss is not finite"
+        # JSON has no infinity: a text without white space has no word perplexity.
+        result.metrics |= {name: entry for name, entry in measured.items() if math.isfinite(entry["value"])}
     result.metrics |= _sizes(spec, trainer) | {"peak_gib": metric(_peak(spec, result), "GiB")}
     result.seconds = trainer.seconds
     return result
 
 
-def _resume(spec: RunSpec, store: Store, trainer: Trainer, result: Result, digest: str, changed_code: str) -> int:
+def _resume(
+    spec: RunSpec, store: Store, trainer: Trainer, result: Result, digest: str, corpus_hash: str, changed_code: str
+) -> int:
     """Restore the trainer from the run's checkpoint, if any; return the good bytes of its rows."""
     path = store.checkpoint_path(spec.run_id)
     try:
         saved = checkpoint.load(path)
+        if saved is not None and _size(store.rows_path(spec.run_id)) < saved["rows_bytes"]:
+            raise checkpoint.Corrupt(f"{path.name}: metrics.jsonl is shorter than it was when this was written")
     except checkpoint.Corrupt as problem:
         result.notes.append(f"began again: {problem}; set aside as {set_aside(path).name}")
         return 0
     if saved is None:
         return 0
+    if saved["corpus_hash"] != corpus_hash:
+        raise GdnbenchError(
+            f"{spec.run_id}: its checkpoint was trained on another content of corpus {spec.data.corpus} "
+            f"({saved['corpus_hash'][:10]}, now {corpus_hash[:10]}); put the text back, or remove its checkpoint"
+        )
+    note = f"resumed at step {saved['step']}"
     if saved["digest"] != digest:
         if changed_code == "refuse":
             raise GdnbenchError(
@@ -103,14 +124,16 @@ def _resume(spec: RunSpec, store: Store, trainer: Trainer, result: Result, diges
             )
         if changed_code == "restart":
             return 0
-        saved["notes"].append(
-            f"resumed at step {saved['step']} under sources {digest[:10]}, begun under {saved['digest'][:10]}"
-        )
+        note += f" under sources {digest[:10]}, begun under {saved['digest'][:10]}"
     trainer.restore(saved)
-    result.notes += [*saved["notes"], f"resumed at step {saved['step']}"]
+    result.notes += [*saved["notes"], note]
     result.started = saved["started"]
     result.metrics["peak_gib"] = metric(saved["peak_gib"], "GiB")
     return int(saved["rows_bytes"])
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _run(

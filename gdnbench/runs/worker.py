@@ -80,7 +80,13 @@ def _run(pipe: Connection, settings: Settings, spec: Any, about: dict[str, Any])
     store = Store(settings.root, settings.set)
     observer = Observer(beat=beat, stop=lambda: pipe.poll() and _receive(pipe)[0] == "stop")
     try:
-        execute(spec, store, observer, changed_code=settings.changed_code, about=about)
+        execute(
+            spec,
+            store,
+            observer,
+            changed_code=settings.changed_code,
+            about=about,
+        )
     except Busy:
         _send(pipe, "busy", spec.run_id)
     except Interrupted:

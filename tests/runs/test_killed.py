@@ -19,7 +19,7 @@ from tests.runs.tiny import gdnbench, kill_group, leftovers, numbers, specs, sta
 
 # Two architectures, each long enough to be disturbed several times.
 ARMS = [{"name": "G", "arch": "gdn", "table": "mup_gdn"}, {"name": "T", "arch": "transformer"}]
-TRAINING = {"steps": 500, "checkpoint_every": 10}
+TRAINING = {"steps": 400, "checkpoint_every": 10}
 OPTIONS = ("--no-report", "--deterministic", "--workers", "2")
 
 
