@@ -25,6 +25,8 @@ UsageProblem: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
 )
 
+INTERRUPTED = 130  # the exit code of Ctrl-C, into which some versions of Typer turn it themselves
+
 PresetArgument = Annotated[str, typer.Argument(help="name of a preset, or path of a .yaml file")]
 ResultsOption = Annotated[Path, typer.Option("--results", help="folder of the result sets")]
 ReportsOption = Annotated[Path, typer.Option("--reports", help="folder of the rendered reports")]
@@ -303,10 +305,12 @@ def main() -> None:
     except (GdnbenchError, BackendUnavailable) as error:
         _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped; what was running is saved, and the same command goes on from there", 130)
+        code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    if code == INTERRUPTED:
+        _fail("stopped; what was running is saved, and the same command goes on from there", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

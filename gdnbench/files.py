@@ -64,6 +64,13 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed writers left in a folder; the caller knows that nobody is writing there."""
+    for left in folder.glob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            left.unlink()
+
+
 def _remove_stale(path: Path) -> None:
     for left in path.parent.glob(f".{path.name}.*.tmp"):
         with contextlib.suppress(FileNotFoundError):

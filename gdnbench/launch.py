@@ -71,6 +71,7 @@ class Outlook:
     costs: Mapping[str, estimate.Cost]
     workers: int
     rate_source: str
+    damaged: tuple[str, ...] = ()
 
     def summary(self) -> list[str]:
         """Return the totals as lines."""
@@ -80,6 +81,7 @@ class Outlook:
         peak = max((cost.peak_gib for cost in self.costs.values()), default=0.0) * self.workers
         later = f", about {self.plan.later} more once the first losses are known" if self.plan.later else ""
         return [
+            *self.damaged,
             f"{self.plan.preset.name}: {len(self.plan.runs)} runs{later}; {len(self.stored)} stored",
             f"expected: {estimate.makespan(seconds, self.workers) / 60:.1f} min with {self.workers} at once, "
             f"up to {peak:.1f} GiB of memory ({self.rate_source})",
@@ -109,7 +111,8 @@ class Outlook:
 
 def outlook(chosen: Chosen, root: Path, name: str, workers: int | None) -> Outlook:
     """Look ahead: expand the plan by what is stored and estimate the rest; nothing is run."""
-    records = Store(root, name).records()
+    store = Store(root, name)
+    records = store.records()
     plan = expand(chosen.preset, {record.run_id: loss_of(record) for record in records})
     rate, source = estimate.measured_rate(records, chosen.preset.device), "by the speed of this set's runs"
     if rate is None:
@@ -119,7 +122,14 @@ def outlook(chosen: Chosen, root: Path, name: str, workers: int | None) -> Outlo
         for spec in plan.runs
     }
     stored = frozenset(record.run_id for record in records) & costs.keys()
-    return Outlook(plan=plan, stored=stored, costs=costs, workers=_workers(chosen, workers), rate_source=source)
+    return Outlook(
+        plan=plan,
+        stored=stored,
+        costs=costs,
+        workers=_workers(chosen, workers),
+        rate_source=source,
+        damaged=tuple(store.damaged),
+    )
 
 
 def run(

