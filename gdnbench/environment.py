@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from gdnbench.errors import GdnbenchError
+from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.version import __version__
 
 PACKAGE = Path(__file__).resolve().parent
+DEVICES = ("cpu", "cuda")
 LIBRARIES = ("torch", "triton", "numpy", "tokenizers", "flash-linear-attention", "flash-qla", "mamba-ssm", "flash-attn")
 
 
@@ -40,8 +41,8 @@ def describe(device: str) -> dict[str, Any]:
 
 def check_device(device: str) -> None:
     """Raise unless ``device`` is there; nothing falls back to another one."""
-    if device not in ("cpu", "cuda"):
-        raise GdnbenchError(f"unknown device {device!r}; known: cpu, cuda")
+    if device not in DEVICES:
+        raise unknown("device", device, DEVICES)
     if device == "cuda" and not torch.cuda.is_available():
         raise GdnbenchError("device cuda was asked for, but no usable NVIDIA GPU was found; `gdnbench doctor` says why")
 

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from gdnbench.configuration import from_mapping, to_mapping
 from gdnbench.data import corpus_label
-from gdnbench.environment import usable_cores
-from gdnbench.errors import GdnbenchError
+from gdnbench.environment import DEVICES, usable_cores
+from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.files import write_text
 from gdnbench.models.parametrization import Parametrization, label
 from gdnbench.models.parametrization.document import rows_as_text
@@ -23,6 +23,7 @@ from gdnbench.plan.budgets import counts
 from gdnbench.plan.expand import Plan, expand, merged
 from gdnbench.plan.spec import Data, RunSpec
 from gdnbench.presets import Preset, load_preset, preset_names
+from gdnbench.presets.load import check_preset
 from gdnbench.results import Store
 from gdnbench.runs.execute import load_corpus
 from gdnbench.runs.reproduce import Summary, loss_of
@@ -52,6 +53,8 @@ def choose(
     given = {"corpus": corpus, "tokenizer": tokenizer, "device": device, "backend": backend}
     chosen = {key: value for key, value in given.items() if value is not None}
     suffix = "".join(f"-{_slug(value)}" for value in chosen.values())
+    if device is not None and device not in DEVICES:
+        raise unknown("device", device, DEVICES)
     if chosen.pop("backend", None) is not None:
         preset = dataclasses.replace(preset, model=merged(preset.model, {"backend": backend}))
     return Chosen(preset=dataclasses.replace(preset, **chosen), set=preset.name + suffix)  # type: ignore[arg-type]
@@ -262,7 +265,9 @@ def coordinate_check(
             }
         ],
     }
-    return Chosen(preset=from_mapping(Preset, values, "coord-check"), set="coord-check")
+    preset = from_mapping(Preset, values, "coord-check")
+    check_preset(preset, "coord-check")
+    return Chosen(preset=preset, set="coord-check")
 
 
 def coordinate_verdict(root: Path, name: str, chosen: Chosen) -> list[str]:

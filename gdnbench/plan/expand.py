@@ -12,7 +12,8 @@ from gdnbench.configuration import canonical_json, from_mapping
 from gdnbench.data.vocabulary import vocabulary_of
 from gdnbench.models import registry
 from gdnbench.models.config import ModelConfig
-from gdnbench.models.parametrization import Parametrization
+from gdnbench.models.parametrization import Parametrization, rows
+from gdnbench.models.pattern import layer_mixers
 from gdnbench.plan.budgets import match
 from gdnbench.plan.spec import (
     Coordinates,
@@ -127,8 +128,10 @@ def _spec(preset: Preset, experiment: Experiment, arm: Arm, width: int) -> RunSp
         values = merged(getattr(preset, name), getattr(experiment, name))
         return from_mapping(cls, values, f"{preset.name}.{experiment.name}.{name}")
 
-    trains = experiment.kind in ("lr_sweep", "comparison")
     model = _model(preset, experiment, arm, width)
+    parametrization = Parametrization(table=arm.table, switches=arm.switches)
+    rows(parametrization, _role_rows(model))  # an unknown table or switch is an error of the plan, not of a run
+    trains = experiment.kind in ("lr_sweep", "comparison")
     training, matched = section(Training, "training") if trains else None, None
     if experiment.match is not None and training is not None:
         model, training, matched = _matched(preset, experiment, model, training, width)
@@ -136,7 +139,7 @@ def _spec(preset: Preset, experiment: Experiment, arm: Arm, width: int) -> RunSp
         experiment=experiment.name,
         arm=arm.name,
         model=model,
-        parametrization=Parametrization(table=arm.table, switches=arm.switches),
+        parametrization=parametrization,
         data=Data(corpus=preset.corpus, tokenizer=preset.tokenizer),
         optimizer=section(Optimizer, "optimizer"),
         schedule=section(Schedule, "schedule"),
@@ -149,6 +152,12 @@ def _spec(preset: Preset, experiment: Experiment, arm: Arm, width: int) -> RunSp
         dtype=preset.dtype,
         threads=preset.threads,
     )
+
+
+def _role_rows(model: ModelConfig) -> dict[str, Any]:
+    """Return the table rows that the model's mixers bring along."""
+    mixers = [registry.find(name) for name in dict.fromkeys(layer_mixers(model))]
+    return {role: entry for mixer in mixers for role, entry in mixer.role_rows.items()}
 
 
 def _matched(

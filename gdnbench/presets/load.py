@@ -32,14 +32,19 @@ def load_preset(name_or_path: str) -> Preset:
     """
     path = preset_path(name_or_path)
     preset = from_mapping(Preset, read_yaml(path), str(path))
+    check_preset(preset, str(path))
+    return preset
+
+
+def check_preset(preset: Preset, where: str) -> None:
+    """Raise unless the preset's experiments and claim cards fit together; messages begin with ``where``."""
     names = [experiment.name for experiment in preset.experiments]
     if len(set(names)) != len(names):
-        raise GdnbenchError(f"{path}: experiment names must differ, found {', '.join(names)}")
+        raise GdnbenchError(f"{where}: experiment names must differ, found {', '.join(names)}")
     for experiment in preset.experiments:
-        _check_experiment(experiment, f"{path}: experiment {experiment.name}")
+        _check_experiment(experiment, f"{where}: experiment {experiment.name}")
     for card in preset.claims:
-        _check_card(preset, card.experiment, [card.arm, card.control], f"{path}: claim {card.claim}")
-    return preset
+        _check_card(preset, card.experiment, [card.arm, card.control], f"{where}: claim {card.claim}")
 
 
 def _check_experiment(experiment: Experiment, where: str) -> None:

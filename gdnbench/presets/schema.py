@@ -106,7 +106,7 @@ class Preset:
     suits: Literal["cpu", "gpu"] = "cpu"
     corpus: str = "stdlib"
     tokenizer: str = "bytes"
-    device: str = "cpu"
+    device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
     threads: int = 1
     model: Mapping[str, Any] = field(default_factory=dict)
