@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from gdnbench.errors import GdnbenchError, unknown
+from gdnbench.errors import GdnbenchError
 from gdnbench.version import __version__
 
 PACKAGE = Path(__file__).resolve().parent
@@ -39,10 +39,15 @@ def describe(device: str) -> dict[str, Any]:
     }
 
 
+def check_device_name(device: str) -> None:
+    """Raise unless ``device`` is a name that exists, whether this machine has it or not."""
+    if device not in DEVICES:
+        raise GdnbenchError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
+
+
 def check_device(device: str) -> None:
     """Raise unless ``device`` is there; nothing falls back to another one."""
-    if device not in DEVICES:
-        raise unknown("device", device, DEVICES)
+    check_device_name(device)
     if device == "cuda" and not torch.cuda.is_available():
         raise GdnbenchError("device cuda was asked for, but no usable NVIDIA GPU was found; `gdnbench doctor` says why")
 

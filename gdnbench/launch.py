@@ -13,8 +13,8 @@ from rich.console import Console
 
 from gdnbench.configuration import from_mapping, to_mapping
 from gdnbench.data import corpus_label
-from gdnbench.environment import DEVICES, usable_cores
-from gdnbench.errors import GdnbenchError, unknown
+from gdnbench.environment import check_device_name, usable_cores
+from gdnbench.errors import GdnbenchError
 from gdnbench.files import write_text
 from gdnbench.models.parametrization import Parametrization, label
 from gdnbench.models.parametrization.document import rows_as_text
@@ -53,8 +53,8 @@ def choose(
     given = {"corpus": corpus, "tokenizer": tokenizer, "device": device, "backend": backend}
     chosen = {key: value for key, value in given.items() if value is not None}
     suffix = "".join(f"-{_slug(value)}" for value in chosen.values())
-    if device is not None and device not in DEVICES:
-        raise unknown("device", device, DEVICES)
+    if device is not None:
+        check_device_name(device)
     if chosen.pop("backend", None) is not None:
         preset = dataclasses.replace(preset, model=merged(preset.model, {"backend": backend}))
     return Chosen(preset=dataclasses.replace(preset, **chosen), set=preset.name + suffix)  # type: ignore[arg-type]
