@@ -70,7 +70,11 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Loss on fixed, evenly spaced windows of a split after training."""
+    """Loss on fixed, evenly spaced windows of a split after training.
+
+    ``carry_state`` adds, on the first quarter as many tokens of the validation split, the loss with the state carried
+    from window to window and the loss without, which are metrics of their own.
+    """
 
     sequences: int = 96
     splits: tuple[str, ...] = ("valid",)

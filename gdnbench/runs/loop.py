@@ -9,6 +9,7 @@ from typing import Any
 from gdnbench.configuration import canonical_json
 from gdnbench.data import TokenizedCorpus
 from gdnbench.errors import GdnbenchError
+from gdnbench.evaluate.scoring import token_nll
 from gdnbench.evaluate.validation import validation_loss
 from gdnbench.files import set_aside
 from gdnbench.measure import memory
@@ -187,8 +188,30 @@ def _evaluate(spec: RunSpec, trainer: Trainer, corpus: TokenizedCorpus) -> Metri
             f"{prefix}bits_per_byte": metric(loss.bits_per_byte, "bit/byte"),
             f"{prefix}whitespace_word_ppl": metric(loss.whitespace_word_ppl, "perplexity by whitespace word"),
         }
+    if spec.evaluation.carry_state:
+        metrics |= _carried(spec, trainer, corpus)
     tail = trainer.losses[-max(1, len(trainer.losses) // 10) :]
     metrics["train_loss"] = metric(sum(tail) / len(tail), "nat/token")
+    return metrics
+
+
+def _carried(spec: RunSpec, trainer: Trainer, corpus: TokenizedCorpus) -> Metrics:
+    """Return the loss on one stretch of text in windows, with the state carried between them and without."""
+    assert spec.training is not None
+    window = spec.training.seq_len
+    tokens = corpus.split("valid").tokens[: max(1, spec.evaluation.sequences // 4) * window]
+    metrics = {}
+    for name, carry in (("carried_val_loss", True), ("uncarried_val_loss", False)):
+        scores = token_nll(
+            trainer.model,
+            tokens,
+            separator=corpus.tokenizer.separator,
+            window=window,
+            stride=window,
+            batch_size=1 if carry else spec.training.batch_size,
+            carry_state=carry,
+        )
+        metrics[name] = metric(float(scores.mean()), "nat/token")
     return metrics
 
 

@@ -124,7 +124,7 @@ def test_equal_seeds_give_equal_losses_and_other_seeds_others(books):
 def test_wall_clock_ends_a_run(tmp_path, books):
     store, record = run(tmp_path, books, training={"seconds": 0.5, "steps": 20})
     assert record.outcome == "finished"
-    assert record.duration_s == pytest.approx(0.5, abs=0.4)
+    assert 0.5 <= record.duration_s < 10, "a step that was begun is finished, however slow the machine"
     assert record.metric("train_tokens") != 20 * 32, "the steps do not end it"
     rates = [row["lr"] for row in store.rows(record.run_id)]
     assert all(0 < rate <= 2.0**-7 for rate in rates)
@@ -163,3 +163,13 @@ def test_a_model_smaller_than_its_tokenizer_is_refused(books):
     small = dataclasses.replace(spec, model=dataclasses.replace(spec.model, vocab_size=100))
     with pytest.raises(GdnbenchError, match="256"):
         _check_vocabulary(small, load_corpus(books, "bytes", ("valid",)))
+
+
+def test_a_carried_state_is_a_metric_of_its_own(tmp_path, books):
+    """The model reads on, so the two losses differ; both are on the same tokens."""
+    _, record = run(tmp_path, books, evaluation={"sequences": 8, "carry_state": True})
+    carried, fresh = record.metric("carried_val_loss"), record.metric("uncarried_val_loss")
+    assert carried is not None
+    assert fresh is not None
+    assert carried != fresh
+    assert abs(carried - fresh) < 1
