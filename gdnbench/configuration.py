@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import yaml
 from gdnbench.errors import GdnbenchError, nearest
 
 T = TypeVar("T")
+_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -96,6 +98,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise GdnbenchError(f"{where}: expected a finite number, found {value}")
+    if hint is float and isinstance(value, str) and _FLOAT.fullmatch(value):
+        raise GdnbenchError(f"{where}: YAML reads {value} as text; write {float(value):.1e} with a point")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise GdnbenchError(f"{where}: expected {hint.__name__}, found {value!r}")
     return value

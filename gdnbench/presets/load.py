@@ -58,6 +58,8 @@ def _check_experiment(experiment: Experiment, where: str) -> None:
             for width in experiment.widths:
                 if not learning_rates(experiment, arm.log2_lrs, width):
                     raise GdnbenchError(f"{where}: no log2_lrs for arm {arm.name!r} at width {width}")
+    if experiment.kind == "coord_check" and len(set(experiment.widths)) < 2:
+        raise GdnbenchError(f"{where}: a coordinate check compares widths and needs at least two")
     if experiment.kind == "decode" and not experiment.contexts:
         raise GdnbenchError(f"{where}: a decode experiment needs contexts")
     if experiment.match is not None and experiment.match.reference not in arms:

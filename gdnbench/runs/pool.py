@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -9,6 +10,9 @@ from typing import Any
 
 from gdnbench.plan.spec import RunSpec
 from gdnbench.runs.worker import Settings, work
+
+# A worker saves within a training step; one in an evaluation or a measurement, which has nothing to save, is ended.
+STOP_SECONDS = 30.0
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -36,10 +40,17 @@ class Pool:
 
     def start(self, spec: RunSpec, about: dict[str, Any]) -> None:
         """Give a run to an idle worker; the caller knows that fewer than ``size`` are running."""
-        idle = [worker for worker in self.workers if worker.run is None]
-        worker = idle[0] if idle else self._spawn()
-        worker.run = spec
+        for worker in [worker for worker in self.workers if worker.run is None]:
+            try:
+                worker.pipe.send(("run", spec, about))
+            except OSError:
+                self._buried(worker)  # It died while it was idle.
+                continue
+            worker.run = spec
+            return
+        worker = self._spawn()
         worker.pipe.send(("run", spec, about))
+        worker.run = spec
 
     def events(self, timeout: float) -> Iterator[tuple[Any, ...]]:
         """Yield what workers say within ``timeout`` seconds; a worker that died says ``("failed", run_id, reason)``."""
@@ -65,7 +76,7 @@ class Pool:
                 continue
         for worker in self.workers:
             self._drain(worker)
-            worker.process.join(timeout=60)
+            worker.process.join(timeout=1)
             worker.process.kill()
         self.workers.clear()
 
@@ -92,9 +103,10 @@ class Pool:
 
     @staticmethod
     def _drain(worker: Worker) -> None:
-        """Read what a stopping worker still says, so that it does not wait for a reader."""
+        """Read what a stopping worker still says, so that it does not wait for a reader; not for ever."""
+        end = time.monotonic() + STOP_SECONDS
         try:
-            while True:
+            while worker.pipe.poll(max(0.0, end - time.monotonic())):
                 worker.pipe.recv()
         except (EOFError, OSError):
             return

@@ -4,6 +4,7 @@ It ignores Ctrl-C, which is its parent's to handle, and ends at once when the pa
 leaves no process behind that still holds a run.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -69,7 +70,7 @@ def _run(pipe: Connection, settings: Settings, spec: Any, about: dict[str, Any])
     from gdnbench.runs.execute import execute
     from gdnbench.runs.progress import Beat, Interrupted, Observer
 
-    told = 0.0
+    told, asked = 0.0, False
 
     def beat(sign: Beat) -> None:
         nonlocal told
@@ -77,8 +78,14 @@ def _run(pipe: Connection, settings: Settings, spec: Any, about: dict[str, Any])
             told = time.monotonic()
             _send(pipe, "beat", sign)
 
+    def stop() -> bool:
+        # Remembered: the message comes once, and saving may fail after it.
+        nonlocal asked
+        asked = asked or (pipe.poll() and _receive(pipe)[0] == "stop")
+        return asked
+
     store = Store(settings.root, settings.set)
-    observer = Observer(beat=beat, stop=lambda: pipe.poll() and _receive(pipe)[0] == "stop")
+    observer = Observer(beat=beat, stop=stop)
     try:
         execute(
             spec,
@@ -91,16 +98,16 @@ def _run(pipe: Connection, settings: Settings, spec: Any, about: dict[str, Any])
         _send(pipe, "busy", spec.run_id)
     except Interrupted:
         _send(pipe, "stopped", spec.run_id)
-        return False
     except GdnbenchError as error:
         _send(pipe, "refused", spec.run_id, str(error))
     except Exception as error:
         log = store.run_folder(spec.run_id) / "error.txt"
-        log.write_text(traceback.format_exc(), encoding="utf-8")
+        with contextlib.suppress(OSError):
+            log.write_text(traceback.format_exc(), encoding="utf-8")
         _send(pipe, "failed", spec.run_id, f"{type(error).__name__}: {error} (details: {log})")
     else:
         _send(pipe, "done", spec.run_id)
-    return True
+    return not asked
 
 
 def _send(pipe: Connection, *message: Any) -> None:
