@@ -1,6 +1,7 @@
 """A run specification: everything that determines one run's numbers, frozen, with an id made from it."""
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -159,7 +160,7 @@ class RunSpec:
         """Return the specification without the place of files on this machine."""
         return dataclasses.replace(self, data=self.data.placeless())
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
         """A readable name that ends in 10 digits of the hash of the full configuration, wherever its files lie."""
         parts = [self.experiment, self.model.arch, self.parametrization.table, f"w{self.model.width}"]

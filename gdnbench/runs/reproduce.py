@@ -73,7 +73,8 @@ class _Reproduction:
         self.losses = {record.run_id: loss_of(record) for record in store.records()}
         self.summary = Summary()
         self.deferred: dict[str, float] = {}
-        self.plan = expand(preset, self.losses)
+        self.flops: dict[str, float] = {}
+        self._make_plan()
         self.view.planned(self.plan, set(self.losses))
         for line in store.damaged:
             view.say(line)
@@ -91,6 +92,8 @@ class _Reproduction:
     def _assign(self) -> bool:
         """Give runs to idle workers; return whether any was given."""
         given = False
+        if len(self.pool.running) >= self.pool.size:
+            return given
         for spec in self._ready():
             if len(self.pool.running) >= self._places(spec):
                 break
@@ -101,21 +104,29 @@ class _Reproduction:
     def _know(self, record: Record) -> None:
         """Take in a stored record; the plan may grow by it."""
         self.losses[record.run_id] = loss_of(record)
-        self.plan = expand(self.preset, self.losses)
+        if record.kind == "train":
+            self._make_plan()
         self.view.planned(self.plan, set(self.losses))
 
+    def _make_plan(self) -> None:
+        """Make the plan by what is known, the costliest runs first: the short ones then fill the gaps at the end."""
+        self.plan = expand(self.preset, self.losses)
+        for spec in self.plan.runs:
+            if spec.run_id not in self.flops:
+                self.flops[spec.run_id] = estimate.flops(spec)
+        self.runs = sorted(self.plan.runs, key=lambda spec: self.flops[spec.run_id], reverse=True)
+
     def _ready(self) -> list[RunSpec]:
-        """Return the runs that could start now, the costliest first; generation is timed after all else, alone."""
+        """Return the runs that could start now, in order; generation is timed after all else, alone."""
         running = {spec.run_id for spec in self.pool.running}
         now = time.monotonic()
         self.deferred = {run_id: until for run_id, until in self.deferred.items() if until > now}
         gone = self.losses.keys() | running | self.summary.failed.keys()
-        missing = [spec for spec in self.plan.runs if spec.run_id not in gone]
+        missing = [spec for spec in self.runs if spec.run_id not in gone]
         waiting = [spec for spec in missing if spec.kind != "decode"]
         if not waiting and all(spec.kind == "decode" for spec in self.pool.running):
             waiting = missing
-        ready = [spec for spec in waiting if spec.run_id not in self.deferred]
-        return sorted(ready, key=estimate.flops, reverse=True)
+        return [spec for spec in waiting if spec.run_id not in self.deferred]
 
     def _places(self, spec: RunSpec) -> int:
         return 1 if spec.kind == "decode" else self.pool.size
