@@ -36,7 +36,7 @@ ARGUMENTS = {
     "architecture": (["rules", "sp", "--arch", "gdm"], ["gdm", "gdn"]),
     "architecture of a check": (["coord-check", "--arch", "gdm"], ["gdm", "gdn"]),
     "widths": (["coord-check", "--widths", "64,wide"], ["--widths", "64,wide"]),
-    "width that heads do not divide": (["coord-check", "--widths", "65"], ["65", "64"]),
+    "width that heads do not divide": (["coord-check", "--widths", "64,65"], ["65", "64"]),
     "no seeds": (["coord-check", "--seeds", "0"], ["seed"]),
     "optimizer": (["coord-check", "--optimizer", "sdg"], ["sdg", "sgd"]),
     "switch": (["rules", "sp", "--switch", "gate"], ["name=choice"]),
