@@ -8,7 +8,6 @@ from typing import NamedTuple
 import pytest
 
 from gdnbench import cli
-from tests.runs.tiny import make_books
 
 
 class Ended(NamedTuple):
@@ -20,17 +19,11 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory):
+def offline():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GDNBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         # A worker of a command must not ask the network for anything.
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
-
-
-@pytest.fixture(scope="session")
-def books(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return make_books(tmp_path_factory.mktemp("corpora") / "books")
 
 
 @pytest.fixture

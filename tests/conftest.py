@@ -1,4 +1,4 @@
-"""A small corpus and a cache of the session's own."""
+"""What all stages share: a small corpus, and a cache of the tests' own, so that none touches the user's."""
 
 import pytest
 
