@@ -1,0 +1,278 @@
+"""The operator as PyTorch sees it: two custom ops with fakes and autograd, and the order of the kernels inside."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gdnbench_kernels.gated_delta.gpu import gradients, prepare, reverse, scan, segments
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout
+
+_LIBRARY = torch.library.Library("gdnbench", "FRAGMENT")
+_OPTIONS = "float scale, float gate_scale, float? beta_range, bool normalize"
+_LIBRARY.define(
+    "gated_delta_forward(Tensor q, Tensor k, Tensor v, Tensor g, Tensor beta, Tensor? A_log, Tensor? dt_bias, "
+    f"Tensor? initial_state, Tensor? cu_seqlens, {_OPTIONS}, bool output_final_state) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+_LIBRARY.define(
+    "gated_delta_backward(Tensor q, Tensor k, Tensor v, Tensor g, Tensor beta, Tensor? A_log, Tensor? dt_bias, "
+    "Tensor? initial_state, Tensor? cu_seqlens, Tensor inverse, Tensor attention, Tensor rows, Tensor starts, "
+    f"Tensor transition, Tensor do, Tensor? d_final, {_OPTIONS}) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+
+Tensors = tuple[Tensor, ...]
+
+
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    A_log: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    scale: float,
+    gate_scale: float,
+    beta_range: float | None,
+    normalize: bool,
+    output_final_state: bool,
+) -> Tensors:
+    """Run the forward pass; arguments as in `gated_delta.api.gated_delta_rule`.
+
+    Returns:
+        The output, the final state, and what the backward pass needs: inverse, attention, rows (see the package), and
+        where sequences are cut into pieces the state that each piece starts from and its transition. What does not
+        exist in a call is an empty tensor.
+    """
+    layout = Layout.of(q, v, cu_seqlens)
+    pieces = segments.pieces_per_sequence(layout)
+    results = _results(q, v, layout, pieces, normalize, output_final_state)
+    output, final, inverse, attention, rows, starts, transition = results
+    prepare.run(
+        layout,
+        q=q,
+        k=k,
+        g=g,
+        beta=beta,
+        A_log=A_log,
+        dt_bias=dt_bias,
+        scale=scale,
+        gate_scale=gate_scale,
+        beta_range=beta_range,
+        normalize=normalize,
+        inverse=inverse,
+        attention=attention,
+        rows=rows,
+    )
+    walk = dict(k=k, v=v, inverse=inverse, rows=rows)
+    if pieces > 1:
+        ends = torch.empty_like(starts)
+        scan.run(layout, pieces, **walk, final=ends, transition=transition)
+        segments.chain(layout, pieces, transition=transition, ends=ends, carried=starts, boundary=initial_state)
+        final = ends  # done with: it takes each piece's true end
+    scan.run(
+        layout,
+        pieces,
+        **walk,
+        initial=starts if pieces > 1 else initial_state,
+        q=q,
+        attention=attention,
+        output=output,
+        final=final if output_final_state else None,
+    )
+    if pieces > 1 and output_final_state:
+        results[1].copy_(final.unflatten(0, (layout.sequences, pieces))[:, -1])
+    return results
+
+
+def backward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    A_log: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    inverse: Tensor,
+    attention: Tensor,
+    rows: Tensor,
+    starts: Tensor,
+    transition: Tensor,
+    do: Tensor,
+    d_final: Tensor | None,
+    scale: float,
+    gate_scale: float,
+    beta_range: float | None,
+    normalize: bool,
+) -> Tensors:
+    """Return the gradients of q, k, v, g, beta, A_log, dt_bias and the initial state (empty where there is none).
+
+    The states and Delta are computed again: kept from the forward pass, they would weigh more than its inputs.
+    """
+    layout = Layout.of(q, v, cu_seqlens)
+    pieces = segments.pieces_per_sequence(layout)
+    dq, dk, dv, dg, dbeta, d_gate, d_initial = _gradients(q, k, v, g, beta, A_log, initial_state, layout)
+    do = do if do.stride(-1) == 1 else do.contiguous()
+
+    states = q.new_empty(layout.chunks, layout.value_heads, layout.key_dim, layout.value_dim)
+    delta = v.new_empty(v.shape)
+    initial = starts if pieces > 1 else initial_state
+    scan.run(layout, pieces, k=k, v=v, inverse=inverse, rows=rows, initial=initial, states=states, delta=delta)
+
+    walk = dict(q=q, k=k, do=do, inverse=inverse, attention=attention, rows=rows)
+    ends, begins = d_final, None if initial_state is None else d_initial
+    if pieces > 1:
+        own, ends, begins = (torch.empty_like(starts) for _ in range(3))
+        reverse.run(layout, pieces, **walk, initial_grad=own)
+        segments.chain(layout, pieces, transition=transition, ends=own, carried=ends, boundary=d_final, backward=True)
+    dstates = torch.empty_like(states)
+    dx = dv if gradients.key_tiles(layout, q.device) == 1 else torch.empty_like(dv)
+    reverse.run(layout, pieces, **walk, final_grad=ends, initial_grad=begins, dstates=dstates, dx=dx)
+    if pieces > 1 and initial_state is not None:
+        assert begins is not None
+        d_initial.copy_(begins.unflatten(0, (layout.sequences, pieces))[:, 0])
+
+    gradients.run(
+        layout,
+        q=q,
+        k=k,
+        v=v,
+        g=g,
+        beta=beta,
+        do=do,
+        dx=dx,
+        delta=delta,
+        states=states,
+        dstates=dstates,
+        rows=rows,
+        dq=dq,
+        dk=dk,
+        dv=dv,
+        dg=dg,
+        dbeta=dbeta,
+        scale=scale,
+        A_log=A_log,
+        dt_bias=dt_bias,
+        d_gate=None if A_log is None else d_gate,
+        gate_scale=gate_scale,
+        beta_range=beta_range,
+        normalize=normalize,
+    )
+    group = layout.value_heads // layout.heads
+    if group > 1:
+        dq, dk = (x.unflatten(2, (layout.heads, group)).sum(3, dtype=torch.float32).to(q.dtype) for x in (dq, dk))
+    dA_log, d_dt_bias = d_gate.sum(1) if A_log is not None else (d_gate, d_gate)
+    return dq, dk, dv, dg, dbeta, dA_log, d_dt_bias, d_initial
+
+
+def _results(
+    q: Tensor, v: Tensor, layout: Layout, pieces: int, normalize: bool, output_final_state: bool
+) -> Tensors:
+    none = q.new_empty(0, dtype=torch.float32)
+    blocks = layout.chunks, layout.value_heads
+    inverse, attention = (q.new_empty(*blocks, CHUNK, CHUNK) for _ in range(2))
+    rows = none.new_empty(*blocks, len(ROWS) - (0 if normalize else 2), CHUNK)
+    state = layout.value_heads, layout.key_dim, layout.value_dim
+    final = none.new_empty(layout.sequences, *state) if output_final_state else none
+    if pieces == 1:
+        return v.new_empty(v.shape), final, inverse, attention, rows, none, none.clone()
+    count = layout.sequences * pieces
+    transition = none.new_empty(count, layout.value_heads, layout.key_dim, layout.key_dim)
+    return v.new_empty(v.shape), final, inverse, attention, rows, none.new_empty(count, *state), transition
+
+
+def _gradients(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    A_log: Tensor | None,
+    initial_state: Tensor | None,
+    layout: Layout,
+) -> Tensors:
+    by_value_head = layout.batch, layout.time, layout.value_heads, layout.key_dim
+    none = q.new_empty(0, dtype=torch.float32)
+    # Unused slots of packed sequences write nothing and count zero.
+    d_gate = none if A_log is None else none.new_zeros(2, layout.chunks, layout.value_heads)
+    return (
+        q.new_empty(by_value_head),
+        k.new_empty(by_value_head),
+        v.new_empty(v.shape),
+        g.new_empty(g.shape),
+        beta.new_empty(beta.shape),
+        d_gate,
+        none.clone() if initial_state is None else none.new_empty(initial_state.shape),
+    )
+
+
+def _forward_fake(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    A_log: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    scale: float,
+    gate_scale: float,
+    beta_range: float | None,
+    normalize: bool,
+    output_final_state: bool,
+) -> Tensors:
+    layout = Layout.of(q, v, cu_seqlens)
+    return _results(q, v, layout, segments.pieces_per_sequence(layout), normalize, output_final_state)
+
+
+def _backward_fake(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    A_log: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    *rest: object,
+) -> Tensors:
+    def like(x: Tensor | None) -> Tensor:
+        return q.new_empty(0, dtype=torch.float32) if x is None else x.new_empty(x.shape)
+
+    return tuple(like(x) for x in (q, k, v, g, beta, A_log, dt_bias, initial_state))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+    """Keep the nine tensor arguments and what `forward` made for `backward`."""
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*output[2:])
+    ctx.save_for_backward(*inputs[:9], *output[2:])
+    ctx.options = inputs[9:13]
+
+
+def _differentiate(ctx: Any, do: Tensor | None, d_final: Tensor | None, *rest: None) -> tuple[Tensor | None, ...]:
+    saved = ctx.saved_tensors
+    arguments = saved[:9]
+    if do is None:
+        do = arguments[2].new_zeros(arguments[2].shape)
+    if d_final is not None:
+        d_final = d_final.contiguous()
+    found = torch.ops.gdnbench.gated_delta_backward(*saved, do, d_final, *ctx.options)
+    by_argument = (*found[:7], found[7], None)
+    gradients = [None if x is None else d for x, d in zip(arguments, by_argument)]
+    return *gradients, *(None,) * 5
+
+
+for _backend in ("CUDA", "CPU"):  # on a CPU by Triton's interpreter, for tests
+    _LIBRARY.impl("gated_delta_forward", forward, _backend)
+    _LIBRARY.impl("gated_delta_backward", backward, _backend)
+torch.library.register_fake("gdnbench::gated_delta_forward", _forward_fake, lib=_LIBRARY)
+torch.library.register_fake("gdnbench::gated_delta_backward", _backward_fake, lib=_LIBRARY)
+torch.library.register_autograd("gdnbench::gated_delta_forward", _differentiate, setup_context=_save, lib=_LIBRARY)
