@@ -80,9 +80,14 @@ BUDGETS = {
 }
 
 
-def inputs(operation: str, case: Case, *, dtype: torch.dtype, device: str = "cpu", seed: int = 0) -> Tensors:
-    """Return the tensor arguments of ``operation``; drawn in float64, so that every type rounds the same numbers."""
-    drawn = _FACTORIES[operation](case, torch.Generator().manual_seed(seed))
+def inputs(
+    operation: str, case: Case, *, dtype: torch.dtype, device: str = "cpu", draw_on: str = "cpu", seed: int = 0
+) -> Tensors:
+    """Return the tensor arguments of ``operation``; drawn in float64, so that every type rounds the same numbers.
+
+    They are drawn on ``draw_on``: the numbers of a seed differ between devices, and a GPU draws large inputs faster.
+    """
+    drawn = _FACTORIES[operation](case, torch.Generator(draw_on).manual_seed(seed))
     return {name: x.to(device, dtype) for name, x in drawn.items()}
 
 
@@ -118,8 +123,8 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
 
     Entries below 0.01 count as 0.01: inputs and cotangents are of size 1, so what is smaller is what cancellation left.
     """
-    expected = expected.double().cpu()
-    error = (actual.double().cpu() - expected).norm() / expected.norm().clamp_min(0.01 * expected.numel() ** 0.5)
+    expected = expected.double()
+    error = (actual.to(expected) - expected).norm() / expected.norm().clamp_min(0.01 * expected.numel() ** 0.5)
     return float(error) if error.isfinite() else math.inf
 
 
@@ -182,11 +187,11 @@ def _attention(case: Case, rng: torch.Generator) -> Tensors:
 
 
 def _normal(rng: torch.Generator, *size: int) -> Tensor:
-    return torch.randn(size, generator=rng, dtype=torch.float64)
+    return torch.randn(size, generator=rng, dtype=torch.float64, device=rng.device)
 
 
 def _uniform(rng: torch.Generator, *size: int) -> Tensor:
-    return torch.rand(size, generator=rng, dtype=torch.float64)
+    return torch.rand(size, generator=rng, dtype=torch.float64, device=rng.device)
 
 
 def _keys(case: Case, rng: torch.Generator) -> Tensor:
