@@ -3,8 +3,11 @@
 Nothing is searched when a kernel is called. `gdnbench tune` measures and rewrites ``configurations.json``.
 """
 
+import contextlib
 import functools
 import json
+from collections.abc import Iterator
+from contextvars import ContextVar
 from importlib import resources
 from typing import Any
 
@@ -15,6 +18,19 @@ from gdnbench_kernels.gated_delta.gpu.layout import Layout
 from gdnbench_kernels.launching import arch_of
 
 
+_forced: ContextVar[dict[str, dict[str, Any]]] = ContextVar("forced", default={})
+
+
+@contextlib.contextmanager
+def forced(kernel: str, config: dict[str, Any]) -> Iterator[None]:
+    """Use ``config`` for ``kernel`` inside, whatever the table says: how a search tries a candidate."""
+    token = _forced.set({**_forced.get(), kernel: config})
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
 def configuration(kernel: str, device: torch.device, layout: Layout, **facts: int) -> dict[str, Any]:
     """Return the tile sizes, warps and stages of ``kernel`` as keyword arguments of its launch.
 
@@ -23,6 +39,8 @@ def configuration(kernel: str, device: torch.device, layout: Layout, **facts: in
     those that fit, one that names the architecture goes first, then the tightest ``key_dim`` and ``value_dim``, then
     the largest ``programs``.
     """
+    if kernel in _forced.get():
+        return dict(_forced.get()[kernel])
     programs = layout.value_heads * facts.get("pieces", layout.sequences)
     return dict(_choose(kernel, arch_of(device), layout.key_dim, layout.value_dim, programs))
 
@@ -43,8 +61,7 @@ def _choose(kernel: str, arch: int, key_dim: int, value_dim: int, programs: int)
         fits,
         key=lambda e: ("arch" not in e, e.get("key_dim", 256), e.get("value_dim", 512), -e.get("programs", 0)),
     )
-    chosen = dict(best["config"])
-    return chosen
+    return best["config"]
 
 
 @functools.cache

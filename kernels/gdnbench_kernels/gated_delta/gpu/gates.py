@@ -16,9 +16,9 @@ def softplus(x):
 @triton.jit
 def log_decay(g, A_log, dt_bias, gate_scale):
     """Return ``-exp(A_log) softplus(gate_scale g + dt_bias)``; ``g`` itself where ``A_log`` is None."""
-    if A_log is None:
-        return g
-    return -tl.exp(A_log) * softplus(gate_scale * g + dt_bias)
+    if A_log is not None:
+        g = -tl.exp(A_log) * softplus(gate_scale * g + dt_bias)
+    return g
 
 
 @triton.jit
@@ -30,6 +30,6 @@ def log_decay_slope(g, A_log, dt_bias, gate_scale):
 @triton.jit
 def writing_strength(beta, gate_scale, beta_range):
     """Return ``beta_range sigmoid(gate_scale beta)``; ``beta`` itself where ``beta_range`` is None."""
-    if beta_range is None:
-        return beta
-    return beta_range * tl.sigmoid(gate_scale * beta)
+    if beta_range is not None:
+        beta = beta_range * tl.sigmoid(gate_scale * beta)
+    return beta
