@@ -17,14 +17,13 @@ import triton
 from gdnbench_kernels.gated_delta.gpu.layout import Layout
 from gdnbench_kernels.launching import arch_of
 
-
-_forced: ContextVar[dict[str, dict[str, Any]]] = ContextVar("forced", default={})
+_forced: ContextVar[dict[str, dict[str, Any]] | None] = ContextVar("forced", default=None)
 
 
 @contextlib.contextmanager
 def forced(kernel: str, config: dict[str, Any]) -> Iterator[None]:
     """Use ``config`` for ``kernel`` inside, whatever the table says: how a search tries a candidate."""
-    token = _forced.set({**_forced.get(), kernel: config})
+    token = _forced.set({**(_forced.get() or {}), kernel: config})
     try:
         yield
     finally:
@@ -35,12 +34,13 @@ def configuration(kernel: str, device: torch.device, layout: Layout, **facts: in
     """Return the tile sizes, warps and stages of ``kernel`` as keyword arguments of its launch.
 
     An entry of the table fits when each of its bounds holds: ``key_dim`` and ``value_dim`` (at most, as powers of
-    two), ``programs`` (at least: sequences x value heads x pieces) and ``arch`` (exactly; an entry without serves all). Of
-    those that fit, one that names the architecture goes first, then the tightest ``key_dim`` and ``value_dim``, then
-    the largest ``programs``.
+    two), ``programs`` (at least: sequences x value heads x pieces) and ``arch`` (exactly; without one it serves all).
+    Of those that fit, one that names the architecture goes first, then the tightest ``key_dim`` and ``value_dim``,
+    then the largest ``programs``.
     """
-    if kernel in _forced.get():
-        return dict(_forced.get()[kernel])
+    tried = _forced.get()
+    if tried and kernel in tried:
+        return dict(tried[kernel])
     programs = layout.value_heads * facts.get("pieces", layout.sequences)
     return dict(_choose(kernel, arch_of(device), layout.key_dim, layout.value_dim, programs))
 

@@ -41,12 +41,10 @@ class Layout:
 
     @classmethod
     def of(cls, q: Tensor, v: Tensor, cu_seqlens: Tensor | None) -> "Layout":
-        """Return the layout of ``q [B, T, H, K]`` and ``v [B, T, HV, V]``, without reading ``cu_seqlens`` on the host."""
+        """Return the layout of ``q [B, T, H, K]`` and ``v [B, T, HV, V]``; ``cu_seqlens`` is not read on the host."""
         batch, time, heads, key_dim = q.shape
         value_heads, value_dim = v.shape[2:]
-        sizes = dict(
-            batch=batch, time=time, heads=heads, value_heads=value_heads, key_dim=key_dim, value_dim=value_dim
-        )
+        sizes = dict(batch=batch, time=time, heads=heads, value_heads=value_heads, key_dim=key_dim, value_dim=value_dim)
         if cu_seqlens is None:
             return cls(**sizes, sequences=batch, chunks=batch * triton.cdiv(time, CHUNK))
         sequences = cu_seqlens.shape[0] - 1

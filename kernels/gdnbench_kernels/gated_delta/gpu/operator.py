@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdnbench_kernels.gated_delta.gpu import gradients, prepare, reverse, scan, segments
+from gdnbench_kernels.gated_delta.gpu import gradients, segments
+from gdnbench_kernels.gated_delta.gpu.choice import prepare, reverse, scan
 from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout
 
 _LIBRARY = torch.library.Library("gdnbench", "FRAGMENT")
@@ -52,7 +53,7 @@ def forward(
     pieces = segments.pieces_per_sequence(layout)
     results = _results(q, v, layout, pieces, normalize, output_final_state)
     output, final, inverse, attention, rows, starts, transition = results
-    prepare.run(
+    prepare(
         layout,
         q=q,
         k=k,
@@ -71,10 +72,10 @@ def forward(
     walk = dict(k=k, v=v, inverse=inverse, rows=rows)
     if pieces > 1:
         ends = torch.empty_like(starts)
-        scan.run(layout, pieces, **walk, final=ends, transition=transition)
+        scan(layout, pieces, **walk, final=ends, transition=transition)
         segments.chain(layout, pieces, transition=transition, ends=ends, carried=starts, boundary=initial_state)
         final = ends  # done with: it takes each piece's true end
-    scan.run(
+    scan(
         layout,
         pieces,
         **walk,
@@ -123,17 +124,17 @@ def backward(
     states = q.new_empty(layout.chunks, layout.value_heads, layout.key_dim, layout.value_dim)
     delta = v.new_empty(v.shape)
     initial = starts if pieces > 1 else initial_state
-    scan.run(layout, pieces, k=k, v=v, inverse=inverse, rows=rows, initial=initial, states=states, delta=delta)
+    scan(layout, pieces, k=k, v=v, inverse=inverse, rows=rows, initial=initial, states=states, delta=delta)
 
     walk = dict(q=q, k=k, do=do, inverse=inverse, attention=attention, rows=rows)
     ends, begins = d_final, None if initial_state is None else d_initial
     if pieces > 1:
         own, ends, begins = (torch.empty_like(starts) for _ in range(3))
-        reverse.run(layout, pieces, **walk, initial_grad=own)
+        reverse(layout, pieces, **walk, initial_grad=own)
         segments.chain(layout, pieces, transition=transition, ends=own, carried=ends, boundary=d_final, backward=True)
     dstates = torch.empty_like(states)
     dx = dv if gradients.key_tiles(layout, q.device) == 1 else torch.empty_like(dv)
-    reverse.run(layout, pieces, **walk, final_grad=ends, initial_grad=begins, dstates=dstates, dx=dx)
+    reverse(layout, pieces, **walk, final_grad=ends, initial_grad=begins, dstates=dstates, dx=dx)
     if pieces > 1 and initial_state is not None:
         assert begins is not None
         d_initial.copy_(begins.unflatten(0, (layout.sequences, pieces))[:, 0])
@@ -171,9 +172,7 @@ def backward(
     return dq, dk, dv, dg, dbeta, dA_log, d_dt_bias, d_initial
 
 
-def _results(
-    q: Tensor, v: Tensor, layout: Layout, pieces: int, normalize: bool, output_final_state: bool
-) -> Tensors:
+def _results(q: Tensor, v: Tensor, layout: Layout, pieces: int, normalize: bool, output_final_state: bool) -> Tensors:
     none = q.new_empty(0, dtype=torch.float32)
     blocks = layout.chunks, layout.value_heads
     inverse, attention = (q.new_empty(*blocks, CHUNK, CHUNK) for _ in range(2))
@@ -264,7 +263,7 @@ def _differentiate(ctx: Any, do: Tensor | None, d_final: Tensor | None, *rest: N
         do = arguments[2].new_zeros(arguments[2].shape)
     if d_final is not None:
         d_final = d_final.contiguous()
-    found = torch.ops.gdnbench.gated_delta_backward(*saved, do, d_final, *ctx.options)
+    found = gated_delta_backward(*saved, do, d_final, *ctx.options)
     by_argument = (*found[:7], found[7], None)
     gradients = [None if x is None else d for x, d in zip(arguments, by_argument)]
     return *gradients, *(None,) * 5
@@ -276,3 +275,6 @@ for _backend in ("CUDA", "CPU"):  # on a CPU by Triton's interpreter, for tests
 torch.library.register_fake("gdnbench::gated_delta_forward", _forward_fake, lib=_LIBRARY)
 torch.library.register_fake("gdnbench::gated_delta_backward", _backward_fake, lib=_LIBRARY)
 torch.library.register_autograd("gdnbench::gated_delta_forward", _differentiate, setup_context=_save, lib=_LIBRARY)
+
+gated_delta_forward = torch.ops.gdnbench.gated_delta_forward.default
+gated_delta_backward = torch.ops.gdnbench.gated_delta_backward.default

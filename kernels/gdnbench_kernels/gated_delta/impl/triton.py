@@ -5,17 +5,20 @@ import os
 import torch
 from torch import Tensor
 
-from gdnbench_kernels.gated_delta.gpu import operator as _operator  # registers the custom ops
-from gdnbench_kernels.gated_delta.gpu.step import step
+from gdnbench_kernels.gated_delta import arguments
+from gdnbench_kernels.gated_delta.gpu import operator
+from gdnbench_kernels.gated_delta.gpu.step import gated_delta_step
 
 FUSED = True  # norms and gates happen inside
 
 OLDEST = (8, 0)  # compute capability: bfloat16 matrix instructions and asynchronous copies
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # on a CPU, for tests: Triton reads it at import, too
+
 
 def why_unavailable() -> str | None:
     """Return why the kernels cannot run on this machine, or None."""
-    if os.environ.get("TRITON_INTERPRET") == "1":
+    if INTERPRETED:
         return None
     if not torch.cuda.is_available():
         return "it needs an NVIDIA GPU, and PyTorch sees none"
@@ -23,6 +26,12 @@ def why_unavailable() -> str | None:
     if found < OLDEST:
         return f"it needs compute capability {OLDEST[0]}.{OLDEST[1]} or newer, this GPU has {found[0]}.{found[1]}"
     return None
+
+
+def refuses(q: Tensor, k: Tensor, v: Tensor, *, backward: bool) -> str | None:
+    """Return what the kernels do not serve: head dims out of range, or other than half precision on a GPU."""
+    where = None if INTERPRETED else arguments.beyond_half_on_gpu(q, k, v)
+    return where or arguments.beyond_head_dims(q, v)
 
 
 def gated_delta_rule(
@@ -47,7 +56,7 @@ def gated_delta_rule(
         initial_state = initial_state.float().contiguous()
     if A_log is not None and dt_bias is not None:
         A_log, dt_bias = A_log.float(), dt_bias.float()
-    output, final, *_ = torch.ops.gdnbench.gated_delta_forward(
+    output, final, *_ = operator.gated_delta_forward(
         q,
         k,
         v,
@@ -64,3 +73,24 @@ def gated_delta_rule(
         output_final_state,
     )
     return output, final if output_final_state else None
+
+
+def gated_delta_rule_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    state: Tensor,
+    *,
+    scale: float,
+    normalize_qk: bool,
+    A_log: Tensor | None,
+    dt_bias: Tensor | None,
+    gate_scale: float,
+    beta_range: float | None,
+) -> Tensor:
+    """Advance ``state`` in place; see `gated_delta.api.gated_delta_rule_step`."""
+    if A_log is not None and dt_bias is not None:
+        A_log, dt_bias = A_log.float(), dt_bias.float()
+    return gated_delta_step(q, k, v, g, beta, state, A_log, dt_bias, scale, gate_scale, beta_range, normalize_qk)

@@ -1,0 +1,52 @@
+"""Which version of a kernel runs: Gluon on a Hopper whose copy engine can move the tensors, else plain Triton."""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from gdnbench_kernels.gated_delta.gpu import prepare as plain_prepare
+from gdnbench_kernels.gated_delta.gpu import reverse as plain_reverse
+from gdnbench_kernels.gated_delta.gpu import scan as plain_scan
+from gdnbench_kernels.gated_delta.gpu.layout import Layout
+from gdnbench_kernels.launching import arch_of
+
+Run = Callable[..., None]
+
+HOPPER = 90
+
+# Kernels that run in Gluon where they can; taking a name out makes the plain version run (benchmarks compare the two).
+GLUON = {"scan", "reverse"}
+
+
+def prepare(layout: Layout, **arguments: Any) -> None:
+    """Run `gpu.prepare.run` or its version for Hopper."""
+    _choose("prepare", plain_prepare, arguments)(layout, **arguments)
+
+
+def scan(layout: Layout, segments: int, **arguments: Any) -> None:
+    """Run `gpu.scan.run` or its version for Hopper."""
+    _choose("scan", plain_scan, arguments)(layout, segments, **arguments)
+
+
+def reverse(layout: Layout, segments: int, **arguments: Any) -> None:
+    """Run `gpu.reverse.run` or its version for Hopper."""
+    _choose("reverse", plain_reverse, arguments)(layout, segments, **arguments)
+
+
+def _choose(name: str, plain: ModuleType, arguments: dict[str, Any]) -> Run:
+    run: Run = plain.run
+    if name in GLUON and arch_of(arguments["k"].device) == HOPPER:
+        module, moved = _gluon(name)
+        if module.supports(**{key: arguments.get(key) for key in moved}):
+            run = module.run
+    return run
+
+
+@functools.cache
+def _gluon(name: str) -> tuple[ModuleType, tuple[str, ...]]:
+    """Return the module in Gluon and the names of the tensors that its ``supports`` asks for."""
+    module = importlib.import_module(f"gdnbench_kernels.gated_delta.gpu.hopper.{name}")
+    return module, tuple(inspect.signature(module.supports).parameters)
