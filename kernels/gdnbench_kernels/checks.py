@@ -6,6 +6,8 @@ from torch import Tensor
 
 def shape(name: str, x: Tensor, *expected: int | None) -> None:
     """Raise `ValueError` unless ``x`` has the expected shape; None stands for any size."""
+    if x.shape == expected:
+        return
     fits = x.ndim == len(expected) and all(e is None or e == s for s, e in zip(x.shape, expected, strict=True))
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in expected)
@@ -14,13 +16,16 @@ def shape(name: str, x: Tensor, *expected: int | None) -> None:
 
 def same_device_and_kind(**tensors: Tensor | None) -> None:
     """Raise `ValueError` unless all tensors are floating point and on one device."""
-    present = {name: x for name, x in tensors.items() if x is not None}
-    first_name, first = next(iter(present.items()))
-    for name, x in present.items():
+    first_name, device = "", None
+    for name, x in tensors.items():
+        if x is None:
+            continue
         if not x.is_floating_point():
             raise ValueError(f"{name}: expected a floating point tensor, got {x.dtype}")
-        if x.device != first.device:
-            raise ValueError(f"{name}: on {x.device}, but {first_name} is on {first.device}")
+        if device is None:
+            first_name, device = name, x.device
+        elif x.device != device:
+            raise ValueError(f"{name}: on {x.device}, but {first_name} is on {device}")
 
 
 def multiple(name: str, value: int, of: int, of_name: str) -> None:
@@ -29,12 +34,23 @@ def multiple(name: str, value: int, of: int, of_name: str) -> None:
         raise ValueError(f"{name}: {value} is not a positive multiple of {of_name} = {of}")
 
 
-def same_type(**tensors: Tensor) -> None:
+def same_type(**tensors: Tensor | None) -> None:
     """Raise `ValueError` unless all tensors compute in one type: those that are multiplied with each other.
 
     Half precision and float32 go together, as autocast mixes them; float64 goes with itself only.
     """
-    (first_name, first), *others = tensors.items()
-    for name, x in others:
-        if torch.promote_types(x.dtype, torch.float32) != torch.promote_types(first.dtype, torch.float32):
-            raise ValueError(f"{name}: {x.dtype}, but {first_name} is {first.dtype}; convert one of them")
+    first_name, first = "", None
+    for name, x in tensors.items():
+        if x is None or x.dtype is first:
+            continue
+        if first is None:
+            first_name, first = name, x.dtype
+        elif torch.float64 in (first, x.dtype):
+            raise ValueError(f"{name}: {x.dtype}, but {first_name} is {first}; convert one of them")
+
+
+def contiguous_rows(**tensors: Tensor) -> None:
+    """Raise `ValueError` unless the last dimension of each tensor lies contiguously; other strides are free."""
+    for name, x in tensors.items():
+        if not x.is_contiguous() and x.stride(-1) != 1 and x.shape[-1] > 1:
+            raise ValueError(f"{name}: expected a contiguous last dimension, got strides {list(x.stride())}")

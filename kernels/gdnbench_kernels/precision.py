@@ -22,7 +22,9 @@ def in_full_precision(form: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..
         output_type = functools.reduce(torch.promote_types, (x.dtype for x in tensors))
         wide = torch.float32 if output_type in HALF else output_type
         widened = [x.to(wide) for x in tensors]
-        options = {key: x.to(wide) if isinstance(x, Tensor) else x for key, x in options.items()}
+        options = {
+            name: x.to(wide) if isinstance(x, Tensor) and x.is_floating_point() else x for name, x in options.items()
+        }
         with torch.autocast(tensors[0].device.type, enabled=False):
             output, state = form(*widened, **options)
         return output.to(tensors[2].dtype if tensors[2].dtype in HALF else output_type), state

@@ -85,6 +85,7 @@ def test_backend_without_its_library_says_which(monkeypatch):
             raise ModuleNotFoundError("No module named 'somelib'", name="somelib")
         return real(name, *rest)
 
+    monkeypatch.setattr(backends, "_resolved", set())
     monkeypatch.setattr(importlib, "import_module", without_library)
     with pytest.raises(BackendUnavailable, match=r"'torch' of ssd cannot run here: somelib is not installed"):
         backends.load("ssd", "torch")

@@ -4,12 +4,15 @@ import torch
 from torch import Tensor
 
 from gdnbench_kernels import chunks
+from gdnbench_kernels.gated_delta.impl.reference import gated_delta_rule_step as gated_delta_rule_step  # no chunk in it
+from gdnbench_kernels.gated_delta.packed import by_sequence
 from gdnbench_kernels.precision import in_full_precision
 
 CHUNK_SIZE = 64
 
 
 @in_full_precision
+@by_sequence
 def gated_delta_rule(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, *, scale: float, initial_state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
