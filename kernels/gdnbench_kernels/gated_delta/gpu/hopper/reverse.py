@@ -1,6 +1,38 @@
-"""`reverse` for sm_90 in Gluon: draft."""
+"""`reverse` for sm_90 in Gluon: the gradients of the states stay in registers and are multiplied from there.
 
-import torch
+What the plain version computes, transposed, so that a token is a column and each accumulator is the left operand of
+the next product as it lies in the registers of a warpgroup. For each chunk, from the last to the first:
+
+    dDelta^T = write * (dS^T k^T) + dO^T P
+    dX^T     = dDelta^T T
+    dS^T    <- total * dS^T + (read * dO)^T q - (recall * dX)^T k
+
+Program (tile of V, value head, piece; the tile runs fastest, so that programs side by side share q, k, T and P in L2):
+walks the piece's chunks with ``64 * WARPGROUPS`` rows of ``dS^T``.
+
+    warps                 work                                   registers (float32 unless it says half)
+    state warpgroup w     its own 64 rows of all above           dS^T [64, K] as slices [64, SLICE]; dDelta^T and
+                                                                 dX^T [64, 64]; half, as left operands: dS^T,
+                                                                 (read * dO)^T, dDelta^T, (recall * dX)^T
+    loader (1 warp)       TMA loads of the next chunks           -
+
+    shared memory         shape                                  filled by       read by
+    k_ring, q_ring        [STAGES * SLICES, 64, SLICE]           loader          products, as right operand
+    t_ring, p_ring        [STAGES, 64, 64]                       loader          products, as right operand
+    do_ring               [STAGES * WARPGROUPS, 64, 64]          loader          warpgroup w: product with P, read * dO
+      and then the same                                          warpgroup w     TMA store of dX
+    row_ring              [STAGES, 4 * 64] float32               loader          recall, read, write, decay by token
+    state_tile            [WARPGROUPS * OUT_TILES, SLICE, 64]    warpgroup w     TMA store of dS, before its update
+    full, empty           one mbarrier a stage: the loads have arrived; every warpgroup has done with them
+
+The warpgroups share only the ring: they drift apart, and one's arithmetic fills the gaps of the other's products.
+K is cut into slices because a tile's side must be a power of two; what lies beyond K, V or T loads as zero and is not
+stored. At the end of a packed sequence the next one's rows follow: they meet factors and rows of P that are zero, and
+stores there are masked.
+"""
+
+import dataclasses
+
 import triton
 from torch import Tensor
 from triton.experimental import gluon
@@ -12,176 +44,372 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, locate_piece
+from gdnbench_kernels.gated_delta.gpu.hopper.common import (
+    LOADER_REGISTERS,
+    SHARED_BYTES_OF_SM,
+    SMS,
+    aligned,
+    allocate,
+    descriptor,
+    registers,
+    store_tokens,
+)
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout, locate_piece
 from gdnbench_kernels.launching import launch
 
+FACTORS = 4  # recall, read, write, decay: neighbours in `layout.ROWS`
+FIRST_FACTOR = gl.constexpr(ROWS.index("recall"))
 
-@gluon.jit
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """How a program is built, in the words of the map above.
+
+    Attributes:
+        slice_width, slices: of K.
+        warpgroups: with state, 64 columns of V each.
+        stages: of the ring.
+        out_tiles: of dS on their way out, a warpgroup; with fewer than ``slices``, one waits for another to have left.
+        held: slices of dS that are left operands at the same time; fewer take fewer registers.
+        chained: add dO^T P to dS^T k^T in place, when that is there; else both run at once, in more registers.
+        resident: programs that share an SM and its registers.
+    """
+
+    slice_width: int
+    slices: int
+    warpgroups: int
+    stages: int
+    out_tiles: int
+    held: int
+    chained: bool
+    resident: int
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of a program, barriers and alignment included."""
+        keys = CHUNK * self.slice_width * self.slices * 2
+        square = CHUNK * CHUNK * 2
+        stage = 2 * keys + 2 * square + self.warpgroups * square + FACTORS * CHUNK * 4
+        return self.stages * stage + self.warpgroups * self.out_tiles * 64 * self.slice_width * 2 + 512
+
+
+def configure(key_dim: int, value_dim: int, programs: int) -> Configuration:
+    """Return how to build the kernel for a shape and ``programs``, the number of pieces times value heads.
+
+    Warpgroups of one program share the loads of q, k, T and P; where there are SMs enough, each takes its own. Two
+    stages fit everywhere. Narrow keys leave room for several programs on an SM, which hide each other's waits.
+    """
+    slice_width = 32 if key_dim <= 32 or 64 < key_dim <= 96 else 64
+    slices = triton.cdiv(key_dim, slice_width)
+    columns = triton.cdiv(value_dim, 64)
+    if key_dim <= 32 or programs * columns <= SMS:
+        warpgroups = 1
+    elif key_dim <= 96 and columns % 3 == 0:
+        warpgroups = 3
+    else:
+        warpgroups = min(columns, 2)
+    roomy = slices * slice_width <= 128 and warpgroups < 3
+    chosen = Configuration(
+        slice_width=slice_width,
+        slices=slices,
+        warpgroups=warpgroups,
+        stages=2,
+        out_tiles=slices if key_dim <= 128 else 2,
+        held=slices if roomy else 1,
+        chained=not roomy or key_dim <= 32,
+        resident=1,
+    )
+    resident = max(1, SHARED_BYTES_OF_SM // (chosen.shared_bytes + 1024)) if warpgroups == 1 else 1
+    return dataclasses.replace(chosen, resident=min(resident, 3 if key_dim <= 32 else 2))
+
+
+def supports(*, q: Tensor, k: Tensor, do: Tensor, dx: Tensor | None = None) -> bool:
+    """Return whether TMA can move these: one 16-bit type, bases and strides in multiples of 16 bytes."""
+    return aligned(q, k, do, dx)
+
+
+def run(
+    layout: Layout,
+    segments: int,
+    *,
+    q: Tensor,
+    k: Tensor,
+    do: Tensor,
+    inverse: Tensor,
+    attention: Tensor,
+    rows: Tensor,
+    dstates: Tensor | None = None,
+    dx: Tensor | None = None,
+    final_grad: Tensor | None = None,
+    initial_grad: Tensor | None = None,
+    chosen: Configuration | None = None,
+) -> None:
+    """Walk each of ``sequences * segments`` pieces from its ``final_grad``: `gated_delta.gpu.reverse.run` for sm_90.
+
+    Args:
+        layout, segments, q, k, do, inverse, attention, rows, dstates, dx, final_grad, initial_grad: as there;
+            ``q, k, do, dx`` must pass `supports`.
+        chosen: None takes `configure`'s.
+    """
+    programs = layout.sequences * segments * layout.value_heads
+    if chosen is None:
+        chosen = configure(layout.key_dim, layout.value_dim, programs)
+    tiles = triton.cdiv(layout.value_dim, 64 * chosen.warpgroups)
+    key_tile = [1, CHUNK, 1, chosen.slice_width]
+    value_tile = [1, CHUNK, 1, 64]
+    square = [CHUNK, CHUNK]
+    at_launch, with_state = registers(chosen.warpgroups, chosen.resident)
+    if dstates is not None:
+        dstates = dstates.view(-1, layout.key_dim, layout.value_dim)
+    launch(
+        reverse_kernel,
+        (tiles * programs,),
+        q=descriptor(q, key_tile),
+        k=descriptor(k, key_tile),
+        do=descriptor(do, value_tile),
+        inverse=descriptor(inverse.view(-1, CHUNK), square),
+        attention=descriptor(attention.view(-1, CHUNK), square),
+        factors=descriptor(rows.view(-1), [FACTORS * CHUNK]),
+        dstates=None if dstates is None else descriptor(dstates, [1, chosen.slice_width, 64]),
+        dx=None if dx is None else descriptor(dx, value_tile),
+        ragged=dx if layout.cu_seqlens is not None else None,
+        final_grad=final_grad,
+        initial_grad=initial_grad,
+        **layout.kernel_arguments(),
+        segments=segments,
+        tiles=tiles,
+        C=CHUNK,
+        K=layout.key_dim,
+        V=layout.value_dim,
+        R=rows.shape[2],
+        SLICE=chosen.slice_width,
+        SLICES=chosen.slices,
+        WARPGROUPS=chosen.warpgroups,
+        STAGES=chosen.stages,
+        OUT_TILES=chosen.out_tiles,
+        HELD=chosen.held,
+        CHAINED=chosen.chained,
+        REGISTERS=with_state,
+        num_warps=4,
+        maxnreg=at_launch,
+    )
+
+
+@gluon.jit(do_not_specialize=["T", "segments", "tiles"])
 def reverse_kernel(
-    q, k, do, inverse, attention, rows, dstates, dx, dx_pointer, dx_st, dx_sh, final_grad, initial_grad,
+    q, k, do, inverse, attention, factors, dstates, dx, ragged, final_grad, initial_grad,
     T, H, HV, cu_seqlens, chunk_starts, segments, tiles,
-    C: gl.constexpr, K: gl.constexpr, V: gl.constexpr, R: gl.constexpr,
-    SLICE: gl.constexpr, SLICES: gl.constexpr, WARPGROUPS: gl.constexpr, STAGES: gl.constexpr,
-    STAGED: gl.constexpr, TIGHT: gl.constexpr,
+    C: gl.constexpr, K: gl.constexpr, V: gl.constexpr, R: gl.constexpr, SLICE: gl.constexpr, SLICES: gl.constexpr,
+    WARPGROUPS: gl.constexpr, STAGES: gl.constexpr, OUT_TILES: gl.constexpr, HELD: gl.constexpr, CHAINED: gl.constexpr,
+    REGISTERS: gl.constexpr,
 ):  # fmt: skip
-    DT: gl.constexpr = k.dtype
-    k_ring = gl.allocate_shared_memory(DT, [STAGES * SLICES, 1, C, 1, SLICE], k.layout)
-    q_ring = gl.allocate_shared_memory(DT, [STAGES * SLICES, 1, C, 1, SLICE], q.layout)
-    do_ring = gl.allocate_shared_memory(DT, [STAGES * WARPGROUPS, 1, C, 1, 64], do.layout)
-    t_ring = gl.allocate_shared_memory(DT, [STAGES, C, C], inverse.layout)
-    p_ring = gl.allocate_shared_memory(DT, [STAGES, C, C], attention.layout)
-    row_ring = gl.allocate_shared_memory(gl.float32, [STAGES, 4, C], rows.layout)
-    state_tile = gl.allocate_shared_memory(DT, [WARPGROUPS * STAGED, 1, SLICE, 64], dstates.layout)
+    """One program: tile of V, then value head, then piece in its number; `_load` and `_walk` are its warps."""
+    k_ring = allocate(k, STAGES * SLICES)
+    q_ring = allocate(q, STAGES * SLICES)
+    do_ring = allocate(do, STAGES * WARPGROUPS)
+    t_ring = allocate(inverse, STAGES)
+    p_ring = allocate(attention, STAGES)
+    # Without dstates nothing is staged; a tuple for partitions holds no None that is not an argument.
+    state_tile = allocate(dstates, WARPGROUPS * OUT_TILES) if dstates is not None else do_ring
+    row_ring = allocate(factors, STAGES)
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(STAGES):
-        mbarrier.init(full.index(i), count=1)
-        mbarrier.init(empty.index(i), count=WARPGROUPS)
+    for stage in gl.static_range(STAGES):
+        mbarrier.init(full.index(stage), count=1)
+        mbarrier.init(empty.index(stage), count=WARPGROUPS)
     fence_async_shared()
 
-    program = gl.program_id(0)
-    v0 = (program % tiles) * (64 * WARPGROUPS)
-    head = (program // tiles) % HV
-    piece = program // tiles // HV
+    tile = gl.program_id(0) % tiles
+    head = gl.program_id(0) // tiles % HV
+    piece = gl.program_id(0) // tiles // HV
     batch, first, end, slot, chunk, chunk_end = locate_piece(piece, segments, T, cu_seqlens, chunk_starts, C)
-    count = chunk_end - chunk
-    first = first + chunk * C
-    place = (piece.to(gl.int64) * HV + head) * K * V
-    block = (slot + chunk) * HV + head
+    # Batch row; first token of the piece's last chunk and the sequence's end; that chunk's [64, 64] block; chunks to
+    # walk; value head; column of V.
+    last = chunk_end - 1
+    here = (batch, first + last * C, end, (slot + last) * HV + head, chunk_end - chunk, head, tile * WARPGROUPS * 64)
 
-    shared = (k_ring, q_ring, do_ring, t_ring, p_ring, row_ring, full, empty)
-    common = (batch, first, head, v0, block, HV, count)
-    state = (dstates, dx, dx_pointer, dx_st, dx_sh, final_grad, initial_grad, end, place, state_tile, cu_seqlens)
-    gl.warp_specialize(
-        [
-            (walk, (shared, common, state, 0, C, K, V, SLICE, SLICES, WARPGROUPS, STAGES, STAGED, TIGHT)),
-            (walk, (shared, common, state, 1, C, K, V, SLICE, SLICES, WARPGROUPS, STAGES, STAGED, TIGHT)),
-            (load, (q, k, do, inverse, attention, rows, shared, common, head // (HV // H), R, C, K, V, SLICE, SLICES, WARPGROUPS, STAGES, STAGED, TIGHT)),
-        ],
-        [4, 1],
-        [240, 24],
-    )
+    rings = (k_ring, q_ring, do_ring, t_ring, p_ring, row_ring, full, empty)
+    results = (state_tile, dstates, dx, ragged, final_grad, initial_grad)
+    # Constants stay constants only as written into the call.
+    inputs = (q, k, do, inverse, attention, factors, head // (HV // H))
+    if WARPGROUPS == 1:
+        gl.warp_specialize(
+            [
+                (_walk, (0, rings, results, here, piece, HV, K, V, HELD, CHAINED)),
+                (_load, (rings, inputs, here, HV, R)),
+            ],
+            [1],
+            [LOADER_REGISTERS],
+        )
+    elif WARPGROUPS == 2:
+        gl.warp_specialize(
+            [
+                (_walk, (0, rings, results, here, piece, HV, K, V, HELD, CHAINED)),
+                (_walk, (1, rings, results, here, piece, HV, K, V, HELD, CHAINED)),
+                (_load, (rings, inputs, here, HV, R)),
+            ],
+            [4, 1],
+            [REGISTERS, LOADER_REGISTERS],
+        )
+    else:
+        gl.warp_specialize(
+            [
+                (_walk, (0, rings, results, here, piece, HV, K, V, HELD, CHAINED)),
+                (_walk, (1, rings, results, here, piece, HV, K, V, HELD, CHAINED)),
+                (_walk, (2, rings, results, here, piece, HV, K, V, HELD, CHAINED)),
+                (_load, (rings, inputs, here, HV, R)),
+            ],
+            [4, 4, 1],
+            [REGISTERS, REGISTERS, LOADER_REGISTERS],
+        )
 
 
 @gluon.jit
-def load(q, k, do, inverse, attention, rows, shared, common, key_head, R: gl.constexpr, C: gl.constexpr, K: gl.constexpr, V: gl.constexpr, SLICE: gl.constexpr, SLICES: gl.constexpr, WARPGROUPS: gl.constexpr, STAGES: gl.constexpr, STAGED: gl.constexpr, TIGHT: gl.constexpr):
-    k_ring, q_ring, do_ring, t_ring, p_ring, row_ring, full, empty = shared
-    batch, first, head, v0, block, HV, count = common
+def _load(rings, inputs, here, HV, R: gl.constexpr):
+    """The loader: fill the ring, chunk after chunk, as its stages become empty; first what is needed first."""
+    k_ring, q_ring, do_ring, t_ring, p_ring, row_ring, full, empty = rings
+    q, k, do, inverse, attention, factors, key_head = inputs
+    batch, token, end, block, chunks, head, column = here
+    C: gl.constexpr = t_ring.shape[1]
+    STAGES: gl.constexpr = t_ring.shape[0]
+    SLICES: gl.constexpr = k_ring.shape[0] // STAGES
+    SLICE: gl.constexpr = k_ring.shape[4]
+    WARPGROUPS: gl.constexpr = do_ring.shape[0] // STAGES
     BYTES: gl.constexpr = (
-        SLICES * (q.block_type.nbytes + k.block_type.nbytes)
-        + WARPGROUPS * do.block_type.nbytes
-        + inverse.block_type.nbytes
-        + attention.block_type.nbytes
-        + rows.block_type.nbytes
-    )
-    for i in range(count):
-        n = count - 1 - i
-        s = i % STAGES
-        mbarrier.wait(empty.index(s), (i // STAGES & 1) ^ 1)
-        ready = full.index(s)
-        mbarrier.expect(ready, BYTES)
-        token = first + n * C
-        at = block + n * HV
-        for j in gl.static_range(SLICES):
-            tma.async_copy_global_to_shared(k, [batch, token, key_head, j * SLICE], ready, k_ring.index(s * SLICES + j))
+        SLICES * (q.block_type.nbytes + k.block_type.nbytes) + WARPGROUPS * do.block_type.nbytes
+        + inverse.block_type.nbytes + attention.block_type.nbytes + factors.block_type.nbytes
+    )  # fmt: skip
+    for n in range(chunks):
+        stage = n % STAGES
+        arrived = full.index(stage)
+        mbarrier.wait(empty.index(stage), ((n // STAGES) & 1) ^ 1)
+        mbarrier.expect(arrived, BYTES)
+        for i in gl.static_range(SLICES):
+            at = [batch, token, key_head, i * SLICE]
+            tma.async_copy_global_to_shared(k, at, arrived, k_ring.index(stage * SLICES + i))
         for w in gl.static_range(WARPGROUPS):
-            tma.async_copy_global_to_shared(
-                do, [batch, token, head, v0 + w * 64], ready, do_ring.index(s * WARPGROUPS + w)
-            )
-        tma.async_copy_global_to_shared(attention, [at * C, 0], ready, p_ring.index(s))
-        tma.async_copy_global_to_shared(rows, [at * R + 1, 0], ready, row_ring.index(s))
-        tma.async_copy_global_to_shared(inverse, [at * C, 0], ready, t_ring.index(s))
-        for j in gl.static_range(SLICES):
-            tma.async_copy_global_to_shared(q, [batch, token, key_head, j * SLICE], ready, q_ring.index(s * SLICES + j))
+            at = [batch, token, head, column + w * 64]
+            tma.async_copy_global_to_shared(do, at, arrived, do_ring.index(stage * WARPGROUPS + w))
+        tma.async_copy_global_to_shared(attention, [block * C, 0], arrived, p_ring.index(stage))
+        tma.async_copy_global_to_shared(factors, [(block * R + FIRST_FACTOR) * C], arrived, row_ring.index(stage))
+        tma.async_copy_global_to_shared(inverse, [block * C, 0], arrived, t_ring.index(stage))
+        for i in gl.static_range(SLICES):
+            at = [batch, token, key_head, i * SLICE]
+            tma.async_copy_global_to_shared(q, at, arrived, q_ring.index(stage * SLICES + i))
+        token -= C
+        block -= HV
 
 
 @gluon.jit
-def walk(shared, common, state, W: gl.constexpr, C: gl.constexpr, K: gl.constexpr, V: gl.constexpr, SLICE: gl.constexpr, SLICES: gl.constexpr, WARPGROUPS: gl.constexpr, STAGES: gl.constexpr, STAGED: gl.constexpr, TIGHT: gl.constexpr):
-    k_ring, q_ring, do_ring, t_ring, p_ring, row_ring, full, empty = shared
-    batch, first, head, v0, block, HV, count = common
-    dstates, dx, dx_pointer, dx_st, dx_sh, final_grad, initial_grad, end, place, state_tile, cu_seqlens = state
-    DT: gl.constexpr = dstates.dtype
-    WIDE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, SLICE, 16])
-    ACC: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, C, 16])
-    LEFT: gl.constexpr = gl.DotOperandLayout(0, ACC, 2)
-    BYTOKEN: gl.constexpr = gl.SliceLayout(0, ACC)
-    LEFTTOKEN: gl.constexpr = gl.SliceLayout(0, LEFT)
-    FLAT: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-    v0 = v0 + W * 64
-    vc = v0 + gl.arange(0, 64, gl.SliceLayout(1, WIDE))
-    kc = gl.arange(0, SLICE, gl.SliceLayout(0, WIDE))
+def _walk(
+    w: gl.constexpr, rings, results, here, piece, HV,
+    K: gl.constexpr, V: gl.constexpr, HELD: gl.constexpr, CHAINED: gl.constexpr,
+):  # fmt: skip
+    """State warpgroup ``w``: 64 rows of dS^T through all chunks of the piece, backward."""
+    k_ring, q_ring, do_ring, t_ring, p_ring, row_ring, full, empty = rings
+    state_tile, dstates, dx, ragged, final_grad, initial_grad = results
+    batch, token, end, block, chunks, head, column = here
+    column += w * 64
+    C: gl.constexpr = t_ring.shape[1]
+    STAGES: gl.constexpr = t_ring.shape[0]
+    SLICES: gl.constexpr = k_ring.shape[0] // STAGES
+    SLICE: gl.constexpr = k_ring.shape[4]
+    WARPGROUPS: gl.constexpr = do_ring.shape[0] // STAGES
+    OUT_TILES: gl.constexpr = state_tile.shape[0] // WARPGROUPS
+    DT: gl.constexpr = k_ring.dtype
+    BY_TOKEN: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, C, 16])  # accumulator [64 of V, tokens]
+    BY_KEY: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, SLICE, 16])  # accumulator [64 of V, SLICE]
+    LEFT: gl.constexpr = gl.DotOperandLayout(0, BY_TOKEN, 2)
+    LEFT_OF_S: gl.constexpr = gl.DotOperandLayout(0, BY_KEY, 2)
+    FACTORS_OF: gl.constexpr = gl.SliceLayout(0, BY_TOKEN)
 
+    place = (piece.to(gl.int64) * HV + head) * (K * V)
+    vc = column + gl.arange(0, 64, gl.SliceLayout(1, BY_KEY))[:, None]
     dS = ()
-    for j in gl.static_range(SLICES):
+    for i in gl.static_range(SLICES):
+        kc = i * SLICE + gl.arange(0, SLICE, gl.SliceLayout(0, BY_KEY))[None, :]
         if final_grad is not None:
-            where = place + (j * SLICE + kc)[None, :] * V + vc[:, None]
-            tile = gl.load(final_grad + where, mask=(j * SLICE + kc < K)[None, :] & (vc < V)[:, None], other=0.0)
+            part = gl.load(final_grad + place + kc * V + vc, mask=(kc < K) & (vc < V), other=0.0)
         else:
-            tile = gl.zeros([64, SLICE], gl.float32, WIDE)
-        dS = dS + (tile,)
+            part = gl.zeros([64, SLICE], gl.float32, BY_KEY)
+        dS = dS + (part,)
 
-    for i in range(count):
-        n = count - 1 - i
-        s = i % STAGES
-        token = first + n * C
-        at = block + n * HV
-        mbarrier.wait(full.index(s), i // STAGES & 1)
-        do_tile = do_ring.index(s * WARPGROUPS + W).reshape([C, 64])
-        t_tile = t_ring.index(s)
-        p_tile = p_ring.index(s)
-        row = row_ring.index(s)._reinterpret(gl.float32, [4, C], FLAT)
-        last = row_ring.index(s)._reinterpret(gl.float32, [4 * C, 1], FLAT)
+    for n in range(chunks):
+        stage = n % STAGES
+        mbarrier.wait(full.index(stage), (n // STAGES) & 1)
+        row = row_ring.index(stage)
+        do_tile = do_ring.index(stage * WARPGROUPS + w)
+        do_left = do_tile.reshape([C, 64]).permute((1, 0))
+        p_tile = p_ring.index(stage)
 
-        dD = gl.zeros([64, C], gl.float32, ACC)
-        for j in gl.static_range(SLICES):
-            half = gl.convert_layout(dS[j].to(DT), LEFT)
-            k_tile = k_ring.index(s * SLICES + j).reshape([C, SLICE])
-            dD = warpgroup_mma(half, k_tile.permute((1, 0)), dD, is_async=True)
-            staged = state_tile.index(W * STAGED + j % STAGED)
-            if j >= STAGED:
-                tma.store_wait(STAGED - 1)
+        # dS^T k^T, and dS on its way out while that runs: the tiles are free, since each chunk waits for its stores.
+        kS = gl.zeros([64, C], gl.float32, BY_TOKEN)
+        lefts = ()
+        for i in gl.static_range(SLICES):
+            half = gl.convert_layout(dS[i].to(DT), LEFT, assert_trivial=True)
+            k_tile = k_ring.index(stage * SLICES + i).reshape([C, SLICE])
+            kS = warpgroup_mma(half, k_tile.permute((1, 0)), kS, use_acc=i > 0, is_async=True)
+            lefts = lefts + (half,)
+            if dstates is not None:
+                out = state_tile.index(w * OUT_TILES + i % OUT_TILES)
+                if i >= OUT_TILES:
+                    tma.store_wait(OUT_TILES - 1)
+                    gl.thread_barrier()
+                out.reshape([SLICE, 64]).permute((1, 0)).store(half)
+                fence_async_shared()
                 gl.thread_barrier()
-            staged.reshape([SLICE, 64]).permute((1, 0)).store(half)
+                tma.async_copy_shared_to_global(dstates, [block, i * SLICE, column], out)
+            if i % HELD == HELD - 1 and i + 1 < SLICES:
+                kS = warpgroup_mma_wait(0, deps=(kS,) + lefts)[0]
+                lefts = ()
+
+        # dDelta^T = write * (dS^T k^T) + dO^T P.
+        if not CHAINED:
+            dDelta = gl.zeros([64, C], gl.float32, BY_TOKEN)
+            dDelta = warpgroup_mma(do_left, p_tile, dDelta, use_acc=False, is_async=True)
+        read = row.slice(C, C).load(gl.SliceLayout(0, LEFT))
+        read_do = (do_left.load(LEFT).to(gl.float32) * read[None, :]).to(DT)
+        write = row.slice(2 * C, C).load(FACTORS_OF)
+        if not CHAINED:
+            waited = warpgroup_mma_wait(0, deps=(kS, dDelta) + lefts)
+            dDelta = waited[0] * write[None, :] + waited[1]
+        else:
+            kS = warpgroup_mma_wait(0, deps=(kS,) + lefts)[0] * write[None, :]
+            dDelta = warpgroup_mma_wait(0, deps=(warpgroup_mma(do_left, p_tile, kS, is_async=True),))
+
+        # dX^T = dDelta^T T, and behind it total * dS^T + (read * dO)^T q.
+        left = gl.convert_layout(dDelta.to(DT), LEFT, assert_trivial=True)
+        dX = gl.zeros([64, C], gl.float32, BY_TOKEN)
+        dX = warpgroup_mma(left, t_ring.index(stage), dX, use_acc=False, is_async=True)
+        total = gl.exp2(row.slice(4 * C - 1, 1).load(gl.SliceLayout(0, BY_KEY)))[None, :]
+        read_do = gl.convert_layout(read_do, LEFT_OF_S, assert_trivial=True)
+        grown = ()
+        for i in gl.static_range(SLICES):
+            q_tile = q_ring.index(stage * SLICES + i).reshape([C, SLICE])
+            grown = grown + (warpgroup_mma(read_do, q_tile, dS[i] * total, is_async=True),)
+        dX = warpgroup_mma_wait(SLICES, deps=(dX, left))[0]
+
+        # - (recall * dX)^T k, and dX on its way out where dO was.
+        recall = row.slice(0, C).load(FACTORS_OF)
+        removed = gl.convert_layout((dX * -recall[None, :]).to(DT), LEFT_OF_S, assert_trivial=True)
+        dS = ()
+        for i in gl.static_range(SLICES):
+            k_tile = k_ring.index(stage * SLICES + i).reshape([C, SLICE])
+            dS = dS + (warpgroup_mma(removed, k_tile, grown[i], is_async=True),)
+        if dx is not None:
+            do_left.store(dX.to(DT))
             fence_async_shared()
             gl.thread_barrier()
-            tma.async_copy_shared_to_global(dstates, [at, j * SLICE, v0], staged)
-        pd = gl.zeros([64, C], gl.float32, ACC)
-        pd = warpgroup_mma(do_tile.permute((1, 0)), p_tile, pd, is_async=True)
-        read = row.index(1).load(LEFTTOKEN)
-        read_do = (do_tile.permute((1, 0)).load(LEFT).to(gl.float32) * read[None, :]).to(DT)
-        total = gl.exp2(last.index(4 * C - 1).load(gl.SliceLayout(0, WIDE)))
-        dD, pd = warpgroup_mma_wait(0, deps=[dD, pd])
-        write = row.index(2).load(BYTOKEN)
-        dD = dD * write[None, :] + pd
-        dDh = gl.convert_layout(dD.to(DT), LEFT)
-        dX = gl.zeros([64, C], gl.float32, ACC)
-        dX = warpgroup_mma(dDh, t_tile, dX, is_async=True)
-        new = ()
-        for j in gl.static_range(SLICES):
-            q_tile = q_ring.index(s * SLICES + j).reshape([C, SLICE])
-            new = new + (warpgroup_mma(read_do, q_tile, dS[j] * total[None, :], is_async=True),)
-        dX = warpgroup_mma_wait(SLICES, deps=[dX])
-        recall = row.index(0).load(BYTOKEN)
-        minus = gl.convert_layout((dX * -recall[None, :]).to(DT), LEFT)
-        new2 = ()
-        for j in gl.static_range(SLICES):
-            k_tile = k_ring.index(s * SLICES + j).reshape([C, SLICE])
-            new2 = new2 + (warpgroup_mma(minus, k_tile, new[j], is_async=True),)
-        do_tile.permute((1, 0)).store(dX.to(DT))
-        fence_async_shared()
-        gl.thread_barrier()
-        tma.async_copy_shared_to_global(dx, [batch, token, head, v0], do_ring.index(s * WARPGROUPS + W))
-        if SLICES == 1:
-            dS = (warpgroup_mma_wait(0, deps=[new2[0]]),)
-        elif SLICES == 2:
-            dS = warpgroup_mma_wait(0, deps=[new2[0], new2[1]])
+            store_tokens(do_tile, dx, ragged, batch, token, end, head, column, C, V)
+        dS = warpgroup_mma_wait(0, deps=dS + (read_do, removed))[:SLICES]
         tma.store_wait(0)
         gl.thread_barrier()
-        mbarrier.arrive(empty.index(s), count=1)
+        mbarrier.arrive(empty.index(stage), count=1)
+        token -= C
+        block -= HV
 
     if initial_grad is not None:
-        for j in gl.static_range(SLICES):
-            where = place + (j * SLICE + kc)[None, :] * V + vc[:, None]
-            gl.store(initial_grad + where, dS[j], mask=(j * SLICE + kc < K)[None, :] & (vc < V)[:, None])
+        for i in gl.static_range(SLICES):
+            kc = i * SLICE + gl.arange(0, SLICE, gl.SliceLayout(0, BY_KEY))[None, :]
+            gl.store(initial_grad + place + kc * V + vc, dS[i], mask=(kc < K) & (vc < V))

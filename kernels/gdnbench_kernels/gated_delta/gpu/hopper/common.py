@@ -1,0 +1,72 @@
+"""What the Hopper kernels share: TMA descriptors, the register budget of warp specialization, stores of token tiles."""
+
+import torch
+from torch import Tensor
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import tma
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+ABSENT = gl.constexpr(None)
+LOADER_REGISTERS = gl.constexpr(24)
+
+SMS = 132
+REGISTERS_OF_SM = 65_536
+SHARED_BYTES_OF_SM = 233_472  # a program may take 1,024 fewer, and that many are lost with each
+MOST_REGISTERS = 240  # of a thread, in multiples of 8, leaving ptxas a little
+
+
+def descriptor(x: Tensor, tile: list[int]) -> TensorDescriptor:
+    """Return the TMA descriptor of ``x`` for tiles that lie in shared memory as matrix products want them."""
+    element = gl.float32 if x.dtype == torch.float32 else gl.bfloat16  # only its width counts
+    return TensorDescriptor.from_tensor(x, tile, gl.NVMMASharedLayout.get_default_for(tile, element))
+
+
+def aligned(*tensors: Tensor | None) -> bool:
+    """Return whether TMA can move these: all of one 16-bit type, bases and strides in multiples of 16 bytes."""
+    present = [x for x in tensors if x is not None]
+    return all(
+        x.dtype in (torch.bfloat16, torch.float16)
+        and x.dtype == present[0].dtype
+        and x.data_ptr() % 16 == 0
+        and x.stride(-1) == 1
+        and all(stride > 0 and stride % 8 == 0 for stride in x.stride()[:-1])
+        for x in present
+    )
+
+
+def registers(warpgroups: int, resident: int) -> tuple[int, int]:
+    """Return the registers of a thread at launch, and of one in a state warpgroup once the loader gave up its own.
+
+    Args:
+        warpgroups: with state; the loader takes the room of one more.
+        resident: programs that share an SM.
+    """
+    at_launch = min(REGISTERS_OF_SM // (resident * 128 * (warpgroups + 1)) // 8 * 8, MOST_REGISTERS)
+    with_state = (at_launch * (warpgroups + 1) - LOADER_REGISTERS.value) // warpgroups // 8 * 8
+    return at_launch, min(with_state, MOST_REGISTERS)
+
+
+@gluon.jit
+def allocate(descriptor, count: gl.constexpr):
+    """Return shared memory for ``count`` tiles of ``descriptor``."""
+    return gl.allocate_shared_memory(descriptor.dtype, [count] + descriptor.block_shape, descriptor.layout)
+
+
+@gluon.jit
+def store_tokens(tile, tokens, ragged, batch, token, end, head, column, C: gl.constexpr, V: gl.constexpr):
+    """Start the store of a tile ``[1, C, 1, 64]`` of shared memory to ``tokens [B, T, H, V]``, not beyond ``end``.
+
+    TMA cuts off what lies beyond T or V. The end of a packed sequence inside ``tokens`` it does not know: there
+    (``ragged``, the pointer of ``tokens``, is not None) the last chunk is stored by the threads, under a mask.
+    """
+    if ragged is None:
+        tma.async_copy_shared_to_global(tokens, [batch, token, head, column], tile)
+    elif token + C <= end:
+        tma.async_copy_shared_to_global(tokens, [batch, token, head, column], tile)
+    else:
+        ROW_MAJOR: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
+        t = token + gl.arange(0, C, gl.SliceLayout(1, ROW_MAJOR))[:, None]
+        vc = column + gl.arange(0, 64, gl.SliceLayout(0, ROW_MAJOR))[None, :]
+        at = ragged + t.to(gl.int64) * tokens.strides[1] + head * tokens.strides[2] + vc
+        gl.store(at, tile.reshape([C, 64]).load(ROW_MAJOR), mask=(t < end) & (vc < V))
