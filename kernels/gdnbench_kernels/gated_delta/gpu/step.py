@@ -1,0 +1,170 @@
+"""The decode step on a GPU: one token, the state read once and written once, in place."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gdnbench_kernels.gated_delta.gpu import gates
+from gdnbench_kernels.launching import launch
+
+# A program holds this much of the state in registers: small enough that several share an SM, which so has the 40 KB on
+# the way that an H200's bandwidth times its latency come to.
+TILE_BYTES = 16 * 1024
+SECTOR_BYTES = 32  # the least that a row of a tile takes of memory
+PROGRAMS = 264  # two for each SM of an H200; fewer heads than that are cut finer
+ELEMENTS_PER_THREAD = 32
+
+
+def step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    state: Tensor,
+    *,
+    scale: float,
+    normalize_qk: bool,
+    A_log: Tensor | None,
+    dt_bias: Tensor | None,
+    gate_scale: float,
+    beta_range: float | None,
+) -> Tensor:
+    """Advance ``state`` by one token in place and return the output; see `gated_delta.api.gated_delta_rule_step`.
+
+    Args:
+        q: ``[B, H, K]``, any strides but a contiguous last dim, as k and v.
+        k: ``[B, H, K]``.
+        v: ``[B, HV, V]``.
+        g: log decay ``[B, HV]``, any strides; with ``A_log`` what it is made from (`gates.log_decay`).
+        beta: ``[B, HV]``, any strides; with ``beta_range`` its logit (`gates.writing_strength`).
+        state: ``[B, HV, K, V]``, float32 or half, each ``[K, V]`` contiguous.
+        scale: factor of the output.
+        normalize_qk: whether q and k are divided by ``sqrt(sum(x^2) + 1e-6)``.
+        A_log: float32 ``[HV]``, with ``dt_bias`` or neither.
+        dt_bias: float32 ``[HV]``.
+        gate_scale: multiplies g and beta before their gates.
+        beta_range: 1 or 2, the largest beta; None where beta is given ready.
+
+    Returns:
+        ``[B, HV, V]``, in the type of v.
+    """
+    batch, heads, key_dim = q.shape
+    value_heads, value_dim = v.shape[1:]
+    if state.stride()[2:] != (value_dim, 1):
+        raise ValueError(f"state: expected contiguous [K, V], got strides {state.stride()}")
+    o = v.new_empty(v.shape)
+    columns = _columns(batch * value_heads, key_dim, value_dim, state.element_size())
+    rows = triton.next_power_of_2(key_dim)
+    launch(
+        step_kernel,
+        (batch * value_heads * triton.cdiv(value_dim, columns),),
+        q=q,
+        k=k,
+        v=v,
+        g=g,
+        beta=beta,
+        A_log=A_log,
+        dt_bias=dt_bias,
+        state=state,
+        o=o,
+        **{f"{name}_s{dim}": x.stride(i) for name, x in _token(q, k, v, g, beta, state) for i, dim in enumerate("bh")},
+        H=heads,
+        HV=value_heads,
+        scale=float(scale),
+        gate_scale=float(gate_scale),
+        beta_range=beta_range,
+        K=key_dim,
+        V=value_dim,
+        BK=rows,
+        BV=columns,
+        NORMALIZE=normalize_qk,
+        num_warps=min(8, max(1, rows * columns // (32 * ELEMENTS_PER_THREAD))),
+    )
+    return o
+
+
+def _token(*tensors: Tensor) -> zip:
+    return zip(("q", "k", "v", "g", "beta", "state"), tensors, strict=True)
+
+
+def _columns(heads: int, key_dim: int, value_dim: int, element_size: int) -> int:
+    """Return how many columns of a head's state one program takes: a power of two that divides V where it can."""
+    columns = 8
+    while value_dim % (2 * columns) == 0:
+        wider = 2 * columns
+        too_large = triton.next_power_of_2(key_dim) * wider * element_size > TILE_BYTES
+        too_few = heads * (value_dim // wider) < PROGRAMS
+        if (too_large or too_few) and columns * element_size >= SECTOR_BYTES:
+            break
+        columns = wider
+    return columns
+
+
+@triton.jit(do_not_specialize=["scale", "gate_scale"])
+def step_kernel(
+    q, k, v, g, beta, A_log, dt_bias, state, o,
+    q_sb, q_sh, k_sb, k_sh, v_sb, v_sh, g_sb, g_sh, beta_sb, beta_sh, state_sb, state_sh,
+    H, HV, scale, gate_scale, beta_range,
+    K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, NORMALIZE: tl.constexpr,
+):  # fmt: skip
+    """Program (batch, value head, tile of BV columns): all K rows of the tile, in registers."""
+    TILES: tl.constexpr = tl.cdiv(V, BV)
+    tile = tl.program_id(0) % TILES
+    batch = (tl.program_id(0) // TILES // HV).to(tl.int64)
+    head = tl.program_id(0) // TILES % HV
+    key_head = head // (HV // H)
+    row = tl.arange(0, BK)
+    column = tile * BV + tl.arange(0, BV)
+    inside = (row < K)[:, None] & (column < V)[None, :]
+
+    # First of all, for this is what takes long.
+    state += batch * state_sb + head * state_sh + row[:, None] * V + column[None, :]
+    S = tl.load(state, mask=inside, other=0.0).to(tl.float32)
+    q_row = tl.load(q + batch * q_sb + key_head * q_sh + row, mask=row < K, other=0.0).to(tl.float32)
+    k_row = tl.load(k + batch * k_sb + key_head * k_sh + row, mask=row < K, other=0.0).to(tl.float32)
+    value = tl.load(v + batch * v_sb + head * v_sh + column, mask=column < V, other=0.0).to(tl.float32)
+    decay = tl.load(g + batch * g_sb + head * g_sh).to(tl.float32)
+    strength = tl.load(beta + batch * beta_sb + head * beta_sh).to(tl.float32)
+    if A_log is not None:
+        decay = gates.log_decay(decay, tl.load(A_log + head), tl.load(dt_bias + head), gate_scale)
+    decay = tl.exp(decay)
+    strength = gates.writing_strength(strength, gate_scale, beta_range)
+    if NORMALIZE:
+        q_row *= tl.rsqrt(tl.sum(q_row * q_row, 0) + gates.L2_EPS)
+        k_row *= tl.rsqrt(tl.sum(k_row * k_row, 0) + gates.L2_EPS)
+
+    # The output from the old state, so that both sums over K are one step: S'^T q = decay S^T q + (k . q) delta.
+    recalled = decay * tl.sum(k_row[:, None] * S, 0)
+    read = decay * tl.sum(q_row[:, None] * S, 0)
+    delta = strength * (value - recalled)
+    S = decay * S + k_row[:, None] * delta[None, :]
+    tl.store(state, S.to(state.dtype.element_ty), mask=inside)
+    output = scale * (read + tl.sum(q_row * k_row, 0) * delta)
+    tl.store(o + (batch * HV + head) * V + column, output.to(o.dtype.element_ty), mask=column < V)
+
+
+@torch.library.custom_op("gdnbench::gated_delta_step", mutates_args=("state",))
+def gated_delta_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    state: Tensor,
+    A_log: Tensor | None,
+    dt_bias: Tensor | None,
+    scale: float,
+    gate_scale: float,
+    beta_range: float | None,
+    normalize_qk: bool,
+) -> Tensor:
+    """Call `step` as an operator of PyTorch, for ``torch.compile``; it has no gradient."""
+    gate = dict(A_log=A_log, dt_bias=dt_bias, gate_scale=gate_scale, beta_range=beta_range)
+    return step(q, k, v, g, beta, state, scale=scale, normalize_qk=normalize_qk, **gate)
+
+
+@gated_delta_step.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, *rest: object) -> Tensor:
+    return v.new_empty(v.shape)
