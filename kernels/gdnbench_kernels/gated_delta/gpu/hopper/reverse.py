@@ -45,7 +45,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from gdnbench_kernels.gated_delta.gpu.hopper.common import (
+from gdnbench_kernels.gated_delta.gpu.hopper.warpgroups import (
     LOADER_REGISTERS,
     SHARED_BYTES_OF_SM,
     SMS,
