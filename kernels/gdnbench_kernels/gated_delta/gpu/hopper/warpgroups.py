@@ -7,7 +7,6 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import tma
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-ABSENT = gl.constexpr(None)
 LOADER_REGISTERS = gl.constexpr(24)
 
 SMS = 132
