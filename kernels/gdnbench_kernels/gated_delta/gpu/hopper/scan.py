@@ -10,9 +10,9 @@ operand of the next product as it lies in a warpgroup's registers:
 
 Program (tile of V, value head, piece) walks the piece's chunks with ``64 * WARPGROUPS`` rows of S^T:
 
-    warps                 work                             registers
+    warps                 work                             registers (float32)
     loader (1 warp)       TMA loads of the chunks to come  -
-    state warpgroup w     its own 64 rows of everything    S^T as slices [64, SLICE] over K; sk, X^T, Delta^T, O^T [64, 64]
+    state warpgroup w     its own 64 rows of everything    S^T as slices [64, SLICE]; sk, X^T, Delta^T, O^T [64, 64]
 
     shared memory         shape                            filled by     read by
     k_ring, q_ring        [STAGES * SLICES, 64, SLICE]     loader        products, as right operand
@@ -49,12 +49,11 @@ from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout, locate_
 from gdnbench_kernels.launching import launch
 
 FACTORS = 4  # beta, recall, read and write lead `ROWS`: one load of 256 numbers
-DECAY = ROWS.index("decay")
+DECAY = gl.constexpr(ROWS.index("decay"))
 
-# Of one SM, and of one program on it.
+SMS = 132
 SHARED_OF_SM = 233_472
-SHARED_RESERVED = 1_024
-SHARED_LARGEST = SHARED_OF_SM - SHARED_RESERVED
+SHARED_RESERVED = 1_024  # by program
 REGISTERS_OF_SM = 65_536
 
 LOADER_REGISTERS = gl.constexpr(24)
@@ -92,37 +91,53 @@ class Configuration:
         return min(spare // self.warpgroups // 8 * 8, 240)
 
 
-def configure(layout: Layout, *, with_output: bool, with_states: bool, pieces: int) -> Configuration:
-    """Return the fewest tiles of V that keep two stages in shared memory, and as many programs to an SM as that allows.
+def configure(layout: Layout, *, output: bool, states: bool, pieces: int) -> Configuration:
+    """Return the configuration for sizes and for what is written; `pieces` of all sequences.
 
-    Slices of K are 64 wide unless 32 wide ones hold fewer zeros.
+    - The widest slices of K without zeros beyond multiples of 32; above 128 keys at most 64 (registers).
+    - Two state warpgroups, which share the ring, unless V has no second half or one half more fills the GPU better.
+    - Programs by SM: what registers allow (two warpgroups: 1; one: 2, up to 32 keys 3), then two stages for each.
+    - Then as many stages as fit.
     """
-    slice_width = 32 if triton.cdiv(layout.key_dim, 32) % 2 else 64
-    slices = triton.cdiv(layout.key_dim, slice_width)
-    warpgroups = 1 if layout.value_dim <= 64 else 2
-    return Configuration(slice_width=slice_width, slices=slices, warpgroups=warpgroups, stages=2, resident=1)
+    padded = triton.cdiv(layout.key_dim, 32) * 32
+    widths = (32, 64, 128) if padded <= 128 else (32, 64)
+    slice_width = max(width for width in widths if padded % width == 0)
+    halves = triton.cdiv(layout.value_dim, 64)
+    warpgroups = 1 if halves == 1 or halves * layout.value_heads * pieces <= SMS else 2
+    residents = (1,) if warpgroups == 2 or padded > 128 else (2, 1) if padded > 32 else (3, 2, 1)
+    for resident in residents:
+        for stages in (4, 3, 2):
+            chosen = Configuration(
+                slice_width=slice_width,
+                slices=padded // slice_width,
+                warpgroups=warpgroups,
+                stages=stages,
+                resident=resident,
+            )
+            if resident * (SHARED_RESERVED + shared_bytes(chosen, output=output, states=states)) <= SHARED_OF_SM:
+                return chosen
+    raise AssertionError(f"no configuration for K {layout.key_dim}, V {layout.value_dim}")
 
 
-def shared_bytes(chosen: Configuration, *, with_output: bool, with_states: bool) -> int:
-    """Return the shared memory of a program: the ring, and the tiles on their way out."""
-    keys = CHUNK * chosen.slice_width * chosen.slices * 2
-    values = CHUNK * 64 * chosen.warpgroups * 2
-    square = CHUNK * CHUNK * 2
-    stage = (1 + with_output) * (keys + square) + values + FACTORS * CHUNK * 4
-    out = values * (with_output or with_states) + keys * chosen.warpgroups * with_states
-    return chosen.stages * stage + out + 1024
+def shared_bytes(chosen: Configuration, *, output: bool, states: bool) -> int:
+    """Return the shared memory of a program: the ring, the tiles on their way out, and a little for barriers."""
+    keys = 2 * CHUNK * chosen.slice_width * chosen.slices
+    values = 2 * CHUNK * 64 * chosen.warpgroups
+    square = 2 * CHUNK * CHUNK
+    stage = (1 + output) * (keys + square) + values + 4 * FACTORS * CHUNK
+    out = values * (output or states) + keys * chosen.warpgroups * states
+    return chosen.stages * stage + out + 512
 
 
-def supports(*, q: Tensor | None, k: Tensor, v: Tensor, output: Tensor | None = None) -> bool:
-    """Return whether these can be loaded by TMA: 16-bit types, bases and strides in multiples of 16 bytes."""
-    tensors = [x for x in (q, k, v, output) if x is not None]
+def supports(*tokens: Tensor) -> bool:
+    """Return whether TMA serves these token tensors: one 16-bit type, bases and strides in multiples of 16 bytes."""
     return all(
         x.dtype in (torch.bfloat16, torch.float16)
-        and x.dtype == k.dtype
+        and x.dtype == tokens[0].dtype
         and x.stride(-1) == 1
         and x.data_ptr() % 16 == 0
-        and all(stride % 8 == 0 for stride in x.stride()[:-1])
-        for x in tensors
+        and all(stride % 8 == 0 and stride > 0 for stride in x.stride()[:-1])
+        for x in tokens
     )
 
 
@@ -151,17 +166,18 @@ def run(
             there; ``q, k, v, output, delta`` must pass `supports`. Not both ``output`` and ``states``.
         chosen: None takes `configure`'s.
     """
-    with_output, with_states = output is not None, states is not None
+    if output is not None and states is not None:
+        raise ValueError("got output and states; this kernel writes one of them: walk twice")
     pieces = layout.sequences * segments
     if chosen is None:
-        chosen = configure(layout, with_output=with_output, with_states=with_states, pieces=pieces)
+        chosen = configure(layout, output=output is not None, states=states is not None, pieces=pieces)
     width = 64 * chosen.warpgroups
     value_tiles = triton.cdiv(layout.value_dim, width)
     tiles = value_tiles + (triton.cdiv(layout.key_dim, width) if transition is not None else 0)
-    tokens = output if with_output else delta
+    tokens = delta if output is None else output
     value_tile = [1, CHUNK, 1, 64]
     key_tile = [1, CHUNK, 1, chosen.slice_width]
-    flat_states = states.view(-1, layout.key_dim, layout.value_dim) if with_states else None
+    flat_states = None if states is None else states.view(-1, layout.key_dim, layout.value_dim)
     launch(
         scan_kernel,
         (tiles * layout.value_heads * pieces,),
@@ -204,7 +220,7 @@ def _descriptor(x: Tensor | None, tile: list[int]) -> TensorDescriptor | None:
     return TensorDescriptor.from_tensor(x, tile, gl.NVMMASharedLayout.get_default_for(tile, element))
 
 
-@gluon.jit(do_not_specialize=["T", "segments", "tiles"])
+@gluon.jit(do_not_specialize=["T", "H", "HV", "segments", "tiles"])
 def scan_kernel(
     k, q, v, inverse, attention, factors, tokens, states, ragged, decay, initial, final, transition,
     T, H, HV, cu_seqlens, chunk_starts, segments, tiles,
@@ -212,22 +228,15 @@ def scan_kernel(
     WARPGROUPS: gl.constexpr, STAGES: gl.constexpr, OVERLAP: gl.constexpr, WORKER_REGISTERS: gl.constexpr,
 ):  # fmt: skip
     """One program: tile of V, then value head, then piece in its number; `_load` and `_walk` are its warps."""
-    DT: gl.constexpr = k.dtype
-    k_ring = gl.allocate_shared_memory(DT, [STAGES * SLICES, 1, C, 1, SLICE], k.layout)
-    v_ring = gl.allocate_shared_memory(DT, [STAGES * WARPGROUPS, 1, C, 1, 64], v.layout)
-    t_ring = gl.allocate_shared_memory(DT, [STAGES, C, C], inverse.layout)
-    row_ring = gl.allocate_shared_memory(gl.float32, [STAGES, factors.block_shape[0]], factors.layout)
-    q_ring = None
-    p_ring = None
-    token_tile = None
-    state_tile = None
-    if q is not None:
-        q_ring = gl.allocate_shared_memory(DT, [STAGES * SLICES, 1, C, 1, SLICE], q.layout)
-        p_ring = gl.allocate_shared_memory(DT, [STAGES, C, C], attention.layout)
-    if tokens is not None:
-        token_tile = gl.allocate_shared_memory(DT, [WARPGROUPS, 1, C, 1, 64], tokens.layout)
-    if states is not None:
-        state_tile = gl.allocate_shared_memory(DT, [WARPGROUPS * SLICES, 1, SLICE, 64], states.layout)
+    # A tile that a mode lacks is named by another, and not used.
+    k_ring = _allocate(k, STAGES * SLICES)
+    q_ring = _allocate(q, STAGES * SLICES) if q is not None else k_ring
+    v_ring = _allocate(v, STAGES * WARPGROUPS)
+    t_ring = _allocate(inverse, STAGES)
+    p_ring = _allocate(attention, STAGES) if q is not None else t_ring
+    row_ring = _allocate(factors, STAGES)
+    token_tile = _allocate(tokens, WARPGROUPS) if tokens is not None else v_ring
+    state_tile = _allocate(states, WARPGROUPS * SLICES) if states is not None else k_ring
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for stage in gl.static_range(STAGES):
@@ -239,21 +248,262 @@ def scan_kernel(
     head = gl.program_id(0) // tiles % HV
     piece = gl.program_id(0) // tiles // HV
     batch, first, end, slot, chunk, chunk_end = locate_piece(piece, segments, T, cu_seqlens, chunk_starts, C)
-    column = tile * WARPGROUPS * 64
-    here = (batch, first + chunk * C, end, (slot + chunk) * HV + head, chunk_end - chunk, head, column)
-    rings = (k_ring, q_ring, v_ring, t_ring, p_ring, row_ring, full, empty)
+    # Batch row; first token and the sequence's end; first [64, 64] block; chunks to walk; value head; column of V.
+    here = (batch, first + chunk * C, end, (slot + chunk) * HV + head, chunk_end - chunk, head, tile * WARPGROUPS * 64)
 
-    carried = (rings, token_tile, state_tile, tokens, states, ragged, decay, initial, final, transition)
-    sizes = (piece * HV + head, HV)
-    loads = (_load, (rings, k, q, v, inverse, attention, factors, here, head // (HV // H), HV, C, R, SLICE, SLICES, WARPGROUPS, STAGES))
+    rings = (k_ring, q_ring, v_ring, t_ring, p_ring, row_ring, full, empty)
+    out = (token_tile, state_tile)
+    key_head = head // (HV // H)
     if WARPGROUPS == 1:
         gl.warp_specialize(
-            [(_walk, (0, carried, here, sizes, C, K, V, R, SLICE, SLICES, WARPGROUPS, STAGES, OVERLAP)), loads],
-            [1], [LOADER_REGISTERS],
-        )
+            [
+                (_walk, (0, rings, out, q, tokens, states, ragged, decay, initial, final, transition, here, piece, HV,
+                         K, V, R, OVERLAP)),
+                (_load, (rings, k, q, v, inverse, attention, factors, here, key_head, HV, R)),
+            ],
+            [1],
+            [LOADER_REGISTERS],
+        )  # fmt: skip
     else:
         gl.warp_specialize(
-            [(_walk, (0, carried, here, sizes, C, K, V, R, SLICE, SLICES, WARPGROUPS, STAGES, OVERLAP)),
-             (_walk, (1, carried, here, sizes, C, K, V, R, SLICE, SLICES, WARPGROUPS, STAGES, OVERLAP)), loads],
-            [4, 1], [WORKER_REGISTERS, LOADER_REGISTERS],
-        )
+            [
+                (_walk, (0, rings, out, q, tokens, states, ragged, decay, initial, final, transition, here, piece, HV,
+                         K, V, R, OVERLAP)),
+                (_walk, (1, rings, out, q, tokens, states, ragged, decay, initial, final, transition, here, piece, HV,
+                         K, V, R, OVERLAP)),
+                (_load, (rings, k, q, v, inverse, attention, factors, here, key_head, HV, R)),
+            ],
+            [4, 1],
+            [WORKER_REGISTERS, LOADER_REGISTERS],
+        )  # fmt: skip
+
+
+@gluon.jit
+def _allocate(descriptor, count):
+    """Return shared memory for ``count`` tiles of ``descriptor``."""
+    return gl.allocate_shared_memory(descriptor.dtype, [count] + descriptor.block_shape, descriptor.layout)
+
+
+@gluon.jit
+def _load(rings, k, q, v, inverse, attention, factors, here, key_head, HV, R):
+    """The loader: fill the ring, chunk after chunk, as its stages become empty."""
+    k_ring, q_ring, v_ring, t_ring, p_ring, row_ring, full, empty = rings
+    C: gl.constexpr = t_ring.shape[1]
+    STAGES: gl.constexpr = t_ring.shape[0]
+    SLICES: gl.constexpr = k_ring.shape[0] // STAGES
+    SLICE: gl.constexpr = k_ring.shape[4]
+    WARPGROUPS: gl.constexpr = v_ring.shape[0] // STAGES
+    batch, token, end, block, chunks, head, column = here
+    BYTES: gl.constexpr = (
+        SLICES * k.block_type.nbytes + WARPGROUPS * v.block_type.nbytes
+        + inverse.block_type.nbytes + factors.block_type.nbytes
+    )  # fmt: skip
+    for n in range(chunks):
+        stage = n % STAGES
+        arrived = full.index(stage)
+        mbarrier.wait(empty.index(stage), ((n // STAGES) & 1) ^ 1)
+        if q is not None:
+            mbarrier.expect(arrived, BYTES + SLICES * q.block_type.nbytes + attention.block_type.nbytes)
+        else:
+            mbarrier.expect(arrived, BYTES)
+        for i in gl.static_range(SLICES):
+            at = [batch, token, key_head, i * SLICE]
+            tma.async_copy_global_to_shared(k, at, arrived, k_ring.index(stage * SLICES + i))
+            if q is not None:
+                tma.async_copy_global_to_shared(q, at, arrived, q_ring.index(stage * SLICES + i))
+        for w in gl.static_range(WARPGROUPS):
+            at = [batch, token, head, column + w * 64]
+            tma.async_copy_global_to_shared(v, at, arrived, v_ring.index(stage * WARPGROUPS + w))
+        tma.async_copy_global_to_shared(factors, [block * (R * C)], arrived, row_ring.index(stage))
+        tma.async_copy_global_to_shared(inverse, [block * C, 0], arrived, t_ring.index(stage))
+        if q is not None:
+            tma.async_copy_global_to_shared(attention, [block * C, 0], arrived, p_ring.index(stage))
+        token += C
+        block += HV
+
+
+@gluon.jit
+def _walk(
+    w, rings, out, q, tokens, states, ragged, decay, initial, final, transition, here, piece, HV, K, V, R, OVERLAP
+):
+    """State warpgroup ``w``: 64 rows of S^T through all chunks of the piece."""
+    k_ring, q_ring, v_ring, t_ring, p_ring, row_ring, full, empty = rings
+    token_tile, state_tile = out
+    batch, token, end, block, chunks, head, column = here
+    column += w * 64
+    C: gl.constexpr = t_ring.shape[1]
+    STAGES: gl.constexpr = t_ring.shape[0]
+    SLICES: gl.constexpr = k_ring.shape[0] // STAGES
+    SLICE: gl.constexpr = k_ring.shape[4]
+    WARPGROUPS: gl.constexpr = v_ring.shape[0] // STAGES
+    DT: gl.constexpr = k_ring.dtype
+    BY_TOKEN: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, C, 16])  # accumulator [64 of V, tokens]
+    BY_KEY: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, SLICE, 16])  # accumulator [64 of V, SLICE]
+    LEFT: gl.constexpr = gl.DotOperandLayout(0, BY_TOKEN, 2)
+    LEFT_OF_S: gl.constexpr = gl.DotOperandLayout(0, BY_KEY, 2)
+    FACTORS_OF: gl.constexpr = gl.SliceLayout(0, BY_TOKEN)
+    OUTPUT: gl.constexpr = q is not None
+    # Up to 128 keys there are registers for all of S rounded, beside S itself; beyond, for one slice at a time.
+    WIDE: gl.constexpr = SLICES * SLICE > 128
+    # Tiles of V from here on hold the columns of the transition, which starts as the identity.
+    IDENTITY: gl.constexpr = (V + WARPGROUPS * 64 - 1) // (WARPGROUPS * 64) * (WARPGROUPS * 64)
+
+    place = (piece.to(gl.int64) * HV + head) * (K * V)
+    vc = column + gl.arange(0, 64, gl.SliceLayout(1, BY_KEY))[:, None]
+    S = ()
+    for i in gl.static_range(SLICES):
+        kc = i * SLICE + gl.arange(0, SLICE, gl.SliceLayout(0, BY_KEY))[None, :]
+        if initial is not None:
+            part = gl.load(initial + place + kc * V + vc, mask=(kc < K) & (vc < V), other=0.0)
+        else:
+            part = gl.zeros([64, SLICE], gl.float32, BY_KEY)
+        if transition is not None:
+            part += gl.where(kc == vc - IDENTITY, 1.0, 0.0)
+        S = S + (part,)
+
+    # The last decay of a chunk is its total; it is read a chunk ahead.
+    last = decay + (block.to(gl.int64) * R + DECAY) * C + C - 1
+    log_total = gl.load(last, mask=chunks > 0, other=0.0)
+    for n in range(chunks):
+        stage = n % STAGES
+        total = gl.exp2(log_total)
+        last += HV * (R * C)
+        log_total = gl.load(last, mask=n + 1 < chunks, other=0.0)
+        mbarrier.wait(full.index(stage), (n // STAGES) & 1)
+
+        if states is not None:
+            # Of the stores of the chunk before, that of Delta, the last, may still run.
+            tma.store_wait(1)
+            gl.thread_barrier()
+        sk = gl.zeros([64, C], gl.float32, BY_TOKEN)
+        o = gl.zeros([64, C], gl.float32, BY_TOKEN)
+        lefts = ()
+        for i in gl.static_range(SLICES):
+            half = _round(S[i], DT)
+            if states is not None:
+                state_tile.index(w * SLICES + i).reshape([SLICE, 64]).permute((1, 0)).store(half)
+            left = gl.convert_layout(half, LEFT, assert_trivial=True)
+            k_tile = k_ring.index(stage * SLICES + i).reshape([C, SLICE]).permute((1, 0))
+            sk = warpgroup_mma(left, k_tile, sk, use_acc=i > 0, is_async=True)
+            if WIDE and OUTPUT:
+                q_tile = q_ring.index(stage * SLICES + i).reshape([C, SLICE]).permute((1, 0))
+                o = warpgroup_mma(left, q_tile, o, use_acc=i > 0, is_async=True)
+            if WIDE:
+                waited = warpgroup_mma_wait(0, deps=(sk, o, left))
+                sk = waited[0]
+                o = waited[1]
+            else:
+                lefts = lefts + (left,)
+        if OUTPUT and not WIDE:
+            for i in gl.static_range(SLICES):
+                q_tile = q_ring.index(stage * SLICES + i).reshape([C, SLICE]).permute((1, 0))
+                o = warpgroup_mma(lefts[i], q_tile, o, use_acc=i > 0, is_async=True)
+        if states is not None:
+            fence_async_shared()
+            gl.thread_barrier()
+            for i in gl.static_range(SLICES):
+                source = state_tile.index(w * SLICES + i)
+                tma.async_copy_shared_to_global(states, [block, i * SLICE, column], source)
+
+        row = row_ring.index(stage)
+        v_tile = v_ring.index(stage * WARPGROUPS + w).reshape([C, 64]).permute((1, 0)).load(BY_TOKEN)
+        if not WIDE:
+            if OUTPUT and OVERLAP:
+                sk = warpgroup_mma_wait(SLICES, deps=(sk,))
+            elif OUTPUT:
+                waited = warpgroup_mma_wait(0, deps=(sk, o) + lefts)
+                sk = waited[0]
+                o = waited[1]
+            else:
+                sk = warpgroup_mma_wait(0, deps=(sk,) + lefts)[0]
+
+        beta = row.slice(0, C).load(FACTORS_OF)
+        recall = row.slice(C, C).load(FACTORS_OF)
+        X = beta[None, :] * v_tile.to(gl.float32) - recall[None, :] * sk
+        X_half = gl.convert_layout(_round(X, DT), LEFT, assert_trivial=True)
+        delta = gl.zeros([64, C], gl.float32, BY_TOKEN)
+        T_tile = t_ring.index(stage).permute((1, 0))
+        delta = warpgroup_mma(X_half, T_tile, delta, use_acc=False, is_async=True)
+
+        if OUTPUT and OVERLAP and not WIDE:
+            o = warpgroup_mma_wait(1, deps=(o,) + lefts)[0]
+        delta = warpgroup_mma_wait(0, deps=(delta, X_half))[0]
+        if tokens is not None:
+            delta_half = _round(delta, DT)
+        write = row.slice(3 * C, C).load(FACTORS_OF)
+        written = gl.convert_layout(_round(delta * write[None, :], DT), LEFT_OF_S, assert_trivial=True)
+        if OUTPUT:
+            o *= row.slice(2 * C, C).load(FACTORS_OF)[None, :]
+            delta_left = gl.convert_layout(delta_half, LEFT, assert_trivial=True)
+            o = warpgroup_mma(delta_left, p_ring.index(stage).permute((1, 0)), o, is_async=True)
+        updated = ()
+        for i in gl.static_range(SLICES):
+            k_tile = k_ring.index(stage * SLICES + i).reshape([C, SLICE])
+            updated = updated + (warpgroup_mma(written, k_tile, S[i] * total, is_async=True),)
+        if OUTPUT:
+            if OVERLAP:
+                o = warpgroup_mma_wait(SLICES, deps=(o, delta_left))[0]
+                _store_tokens(_round(o, DT), token_tile.index(w), tokens, ragged, batch, token, end, head, column, 0, V)
+                S = warpgroup_mma_wait(0, deps=updated + (written,))[:SLICES]
+            else:
+                S = warpgroup_mma_wait(0, deps=updated + (o, delta_left, written))
+                o = S[SLICES]
+                S = S[:SLICES]
+        else:
+            S = warpgroup_mma_wait(0, deps=updated + (written,))[:SLICES]
+        mbarrier.arrive(empty.index(stage), count=1)
+        if OUTPUT and not OVERLAP:
+            _store_tokens(_round(o, DT), token_tile.index(w), tokens, ragged, batch, token, end, head, column, 0, V)
+        if states is not None:
+            _store_tokens(delta_half, token_tile.index(w), tokens, ragged, batch, token, end, head, column, SLICES, V)
+        token += C
+        block += HV
+
+    tma.store_wait(0)
+    for i in gl.static_range(SLICES):
+        kc = i * SLICE + gl.arange(0, SLICE, gl.SliceLayout(0, BY_KEY))[None, :]
+        if final is not None:
+            gl.store(final + place + kc * V + vc, S[i], mask=(kc < K) & (vc < V))
+        if transition is not None:
+            mc = vc - IDENTITY
+            at = transition + (piece.to(gl.int64) * HV + head) * (K * K) + kc * K + mc
+            gl.store(at, S[i], mask=(kc < K) & (mc >= 0) & (mc < K))
+
+
+@gluon.jit
+def _round(x, DT):
+    """Return ``x`` in type ``DT``, two numbers an instruction, at this place.
+
+    Left to the compiler, numbers with two uses are rounded one by one, and earlier than there are registers for.
+    """
+    if DT == gl.bfloat16:
+        BFLOAT16_PAIR: gl.constexpr = "cvt.rn.bf16x2.f32 $0, $2, $1;"
+        return gl.inline_asm_elementwise(BFLOAT16_PAIR, "=r,r,r", [x], dtype=gl.bfloat16, is_pure=False, pack=2)
+    else:
+        FLOAT16_PAIR: gl.constexpr = "cvt.rn.f16x2.f32 $0, $2, $1;"
+        return gl.inline_asm_elementwise(FLOAT16_PAIR, "=r,r,r", [x], dtype=gl.float16, is_pure=False, pack=2)
+
+
+@gluon.jit
+def _store_tokens(half, tile, tokens, ragged, batch, token, end, head, column, PENDING, V):
+    """Store ``half [64 of V, tokens]`` by way of ``tile`` as ``tokens [.., tokens, 64 of V]``, not beyond ``end``.
+
+    All but the newest ``PENDING`` stores have read their tiles before this one is overwritten.
+    """
+    C: gl.constexpr = half.shape[1]
+    tma.store_wait(PENDING)
+    gl.thread_barrier()
+    flat = tile.reshape([C, 64])
+    flat.permute((1, 0)).store(half)
+    fence_async_shared()
+    gl.thread_barrier()
+    if ragged is None:
+        tma.async_copy_shared_to_global(tokens, [batch, token, head, column], tile)
+    elif token + C <= end:
+        tma.async_copy_shared_to_global(tokens, [batch, token, head, column], tile)
+    else:
+        ROW_MAJOR: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
+        t = token + gl.arange(0, C, gl.SliceLayout(1, ROW_MAJOR))[:, None]
+        vc = column + gl.arange(0, 64, gl.SliceLayout(0, ROW_MAJOR))[None, :]
+        at = ragged + t.to(gl.int64) * tokens.strides[1] + head * tokens.strides[2] + vc
+        gl.store(at, flat.load(ROW_MAJOR), mask=(t < end) & (vc < V))
