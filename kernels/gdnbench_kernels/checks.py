@@ -54,3 +54,33 @@ def contiguous_rows(**tensors: Tensor) -> None:
     for name, x in tensors.items():
         if not x.is_contiguous() and x.stride(-1) != 1 and x.shape[-1] > 1:
             raise ValueError(f"{name}: expected a contiguous last dimension, got strides {list(x.stride())}")
+
+
+def packed_sequences(cu_seqlens: Tensor, name: str, x: Tensor) -> int:
+    """Return the number of sequences that ``cu_seqlens`` cuts ``x [1, T, ...]`` into; `ValueError` unless it may."""
+    if cu_seqlens.dtype not in (torch.int32, torch.int64) or cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2:
+        raise ValueError(
+            "cu_seqlens: expected int32 or int64 [sequences + 1] of at least one sequence, "
+            f"got {cu_seqlens.dtype} {list(cu_seqlens.shape)}"
+        )
+    if cu_seqlens.device != x.device:
+        raise ValueError(f"cu_seqlens: on {cu_seqlens.device}, but {name} is on {x.device}")
+    if cu_seqlens.stride(0) != 1:
+        raise ValueError(f"cu_seqlens: expected a contiguous tensor, got stride {cu_seqlens.stride(0)}")
+    if x.shape[0] != 1:
+        raise ValueError(f"{name}: expected a batch of 1, which cu_seqlens cuts into sequences, got {list(x.shape)}")
+    return cu_seqlens.shape[0] - 1
+
+
+def may_read(x: Tensor) -> bool:
+    """Return whether values of ``x`` may be read on the host now: not while tracing or capturing a CUDA graph."""
+    return not (torch.compiler.is_compiling() or x.is_meta or (x.is_cuda and torch.cuda.is_current_stream_capturing()))
+
+
+def sequence_bounds(cu_seqlens: Tensor, time: int) -> None:
+    """Raise `ValueError` unless the values of ``cu_seqlens`` never decrease from 0 to ``time``; reads them."""
+    bounds = cu_seqlens.tolist()
+    if bounds[0] != 0 or bounds[-1] != time:
+        raise ValueError(f"cu_seqlens: from {bounds[0]} to {bounds[-1]}, wants 0 to T = {time}")
+    if bounds != sorted(bounds):
+        raise ValueError(f"cu_seqlens: wants values that never decrease, got {bounds}")

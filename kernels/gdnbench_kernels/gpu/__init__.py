@@ -1,0 +1,1 @@
+"""Device functions that the GPU kernels of several operations share."""

@@ -1,0 +1,33 @@
+"""Which machines the Triton backends run on, and what of a call they refuse whatever the operation."""
+
+import torch
+from torch import Tensor
+from triton import knobs
+
+OLDEST = (8, 0)  # compute capability
+TYPES = (torch.bfloat16, torch.float16, torch.float32)
+INTERPRETED: bool = knobs.runtime.interpret  # on a CPU, for tests: Triton reads it at import, too
+
+
+def why_unavailable() -> str | None:
+    """Return why Triton kernels cannot run on this machine, or None; the interpreter runs them on a CPU, for tests."""
+    if INTERPRETED:
+        return None
+    if not torch.cuda.is_available():
+        return "it needs an NVIDIA GPU, and PyTorch sees none"
+    found = torch.cuda.get_device_capability()
+    if found < OLDEST:
+        return f"it needs compute capability {OLDEST[0]}.{OLDEST[1]} or newer, this GPU has {found[0]}.{found[1]}"
+    return None
+
+
+def beyond_types(**tensors: Tensor | None) -> str | None:
+    """Return which tensor lies elsewhere than on a GPU or is in float64, for a backend's ``refuses``."""
+    for name, x in tensors.items():
+        if x is None:
+            continue
+        if not (x.is_cuda or INTERPRETED):
+            return f"{name}: on {x.device}, wants a CUDA device"
+        if x.dtype not in TYPES:
+            return f"{name}: {x.dtype}, wants bfloat16, float16 or float32"
+    return None

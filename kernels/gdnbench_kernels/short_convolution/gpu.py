@@ -1,0 +1,355 @@
+"""Kernels of the short convolution: one pass over memory forward, one backward; taps meet in registers.
+
+A *tile* is ``GROUPS * RUN`` tokens of one sequence by ``BD`` channels. A thread owns a few channels and a run of
+consecutive tokens of them, so that it reads each input once (and the W - 1 before its run, which its neighbour reads
+too), whatever W is. Tiles are numbered by *slot*; packed sequences leave some slots unused.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gdnbench_kernels.gpu.activations import sigmoid
+from gdnbench_kernels.launching import launch
+
+THREADS = 128
+FORWARD_CHANNELS = 8  # of a thread: 16 bytes of half precision
+BACKWARD_CHANNELS = 4  # half as many, for it holds inputs, gradients, taps and their gradients at once
+RUN = 8
+BACKWARD_RUN = 4
+RUNS = 8
+SHORT_RUN = 2
+FEW_PROGRAMS = 528  # four for each SM of an H200; below that tiles get shorter
+BACKWARD_PROGRAMS = 2640  # about four rounds of an H200; each leaves one partial sum of the taps' gradients
+
+
+def forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    silu: bool,
+    output_final_state: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the output and the final state (empty where it is not wanted); see `short_convolution.api`."""
+    y, final = results(x, weight, cu_seqlens, output_final_state)
+    tile = _tile(x.shape[2], FORWARD_CHANNELS, RUN)
+    slots = _slots(x, cu_seqlens, 0, tile)
+    blocks = triton.cdiv(x.shape[2], tile["BD"])
+    if slots * blocks < FEW_PROGRAMS:
+        tile["RUN"] = SHORT_RUN
+        slots = _slots(x, cu_seqlens, 0, tile)
+    launch(
+        forward_kernel,
+        (slots * blocks,),
+        **_arguments(x, weight, bias, initial_state, cu_seqlens, silu),
+        y=y,
+        final=final if output_final_state else None,
+        **tile,
+    )
+    return y, final
+
+
+def backward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    dy: Tensor,
+    d_final: Tensor | None,
+    silu: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of x, weight, bias and initial_state (empty where there is none).
+
+    Bitwise repeatable: each program sums the taps' gradients over its tiles, and the partial sums are added in order.
+    """
+    channels, width = weight.shape
+    dy = dy if dy.stride(2) == 1 else dy.contiguous()
+    tile = _tile(channels, BACKWARD_CHANNELS, BACKWARD_RUN) | {"RUNS": RUNS}
+    blocks = triton.cdiv(channels, tile["BD"])
+    slots = _slots(x, cu_seqlens, width - 1, tile)
+    per_program = triton.cdiv(slots * blocks, BACKWARD_PROGRAMS)
+    programs = triton.cdiv(slots, per_program)
+    dx, d_initial = empty_like(x, x), empty_like(initial_state, x)
+    d_weight = x.new_empty(programs, channels, width, dtype=torch.float32)
+    d_bias = None if bias is None else x.new_empty(programs, channels, dtype=torch.float32)
+    # Four programs an SM, where that spills nothing: wider windows and states keep more in registers.
+    registers = {"maxnreg": 128} if width <= 4 and initial_state is None else {}
+    launch(
+        backward_kernel,
+        (programs * blocks,),
+        **_arguments(x, weight, bias, initial_state, cu_seqlens, silu),
+        dy=dy,
+        dy_sb=dy.stride(0),
+        dy_st=dy.stride(1),
+        d_final=None if d_final is None else d_final.contiguous(),
+        dx=dx,
+        d_initial=None if initial_state is None else d_initial,
+        d_weight=d_weight,
+        d_bias=d_bias,
+        slots=slots,
+        per_program=per_program,
+        **tile,
+        **registers,
+    )
+    bias_sum = x.new_empty(0) if bias is None or d_bias is None else d_bias.sum(0).to(bias.dtype)
+    return dx, d_weight.sum(0).to(weight.dtype), bias_sum, d_initial
+
+
+def results(x: Tensor, weight: Tensor, cu_seqlens: Tensor | None, output_final_state: bool) -> tuple[Tensor, Tensor]:
+    """Return what `forward` fills: the output, and the final state or an empty tensor."""
+    state = _sequences(x, cu_seqlens), weight.shape[1] - 1, x.shape[2]
+    return x.new_empty(x.shape), x.new_empty(state if output_final_state else 0)
+
+
+def empty_like(given: Tensor | None, x: Tensor) -> Tensor:
+    """Return a contiguous tensor for the gradient of ``given``, or an empty one of x's type where that is None."""
+    return x.new_empty(0) if given is None else given.new_empty(given.shape)
+
+
+def _sequences(x: Tensor, cu_seqlens: Tensor | None) -> int:
+    return x.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+
+
+def _slots(x: Tensor, cu_seqlens: Tensor | None, lead: int, tile: dict[str, int]) -> int:
+    """Return the number of tiles; for packed sequences a bound that is known without reading their lengths."""
+    batch, time, _ = x.shape
+    tokens = tile["GROUPS"] * tile["RUN"] * tile.get("RUNS", 1)
+    if cu_seqlens is None:
+        return batch * triton.cdiv(time + lead, tokens)
+    sequences = _sequences(x, cu_seqlens)
+    return (time + sequences * lead) // tokens + sequences
+
+
+def _tile(channels: int, per_thread: int, run: int) -> dict[str, int]:
+    """Return a block of channels as wide as a warp reads at once, or less where that leaves fewer idle at the end."""
+    widest = 32 * per_thread
+    candidates = [widest, widest // 2, widest // 4]
+    block = min(candidates, key=lambda wide: triton.cdiv(channels, wide) * wide)
+    return {"BD": block, "GROUPS": THREADS * per_thread // block, "RUN": run, "num_warps": THREADS // 32}
+
+
+def _arguments(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    silu: bool,
+) -> dict[str, Any]:
+    return dict(
+        x=x,
+        x_sb=x.stride(0),
+        x_st=x.stride(1),
+        weight=weight.contiguous(),
+        bias=bias,
+        initial=None if initial_state is None else initial_state.contiguous(),
+        cu_seqlens=cu_seqlens,
+        T=x.shape[1],
+        sequences=_sequences(x, cu_seqlens),
+        D=x.shape[2],
+        W=weight.shape[1],
+        SILU=silu,
+    )
+
+
+@triton.jit(do_not_specialize=["T", "sequences"])
+def forward_kernel(
+    x, x_sb, x_st, weight, bias, initial, cu_seqlens, y, final, T, sequences,
+    D: tl.constexpr, W: tl.constexpr, SILU: tl.constexpr,
+    BD: tl.constexpr, GROUPS: tl.constexpr, RUN: tl.constexpr,
+):  # fmt: skip
+    """Program (slot, block of channels): the outputs of one tile; a sequence's first also copies its last inputs."""
+    BLOCKS: tl.constexpr = tl.cdiv(D, BD)
+    slot = tl.program_id(0) // BLOCKS
+    column = (tl.program_id(0) % BLOCKS) * BD + tl.arange(0, BD)
+    channel = column[None, :]
+    batch, sequence, first, length, start = locate(slot, T, cu_seqlens, sequences, GROUPS * RUN, 0)
+    t = start + tl.arange(0, GROUPS)[:, None] * RUN
+    x += batch * x_sb + first * x_st + channel
+    y += (batch * T + first) * D + channel
+    if initial is not None:
+        initial += sequence * (W - 1) * D + channel
+
+    # All loads before the first store, past which the compiler would move none.
+    x_run = x + t.to(tl.int64) * x_st
+    inputs = ()
+    for i in tl.static_range(-(W - 1), RUN):
+        inputs = inputs + (load_inputs(x_run + i * x_st, initial, t + i, length, channel, D, W, i < 0),)
+    taps = load_taps(weight, bias, column, D, W)
+    y_run = y + t.to(tl.int64) * D
+    for i in tl.static_range(RUN):
+        a = convolve(inputs, taps, i, W)
+        if SILU:
+            a *= sigmoid(a)
+        tl.store(y_run + i * D, a.to(y.dtype.element_ty), mask=(t + i < length) & (channel < D))
+
+    if final is not None:
+        if start == 0:
+            for j in tl.static_range(W - 1):
+                last = tl.cast(length, tl.int64) - (W - 1) + j
+                row = load_inputs(x + last * x_st, initial, last, length, channel, D, W, True)
+                tl.store(final + (sequence * (W - 1) + j) * D + channel, row, mask=channel < D)
+
+
+@triton.jit(do_not_specialize=["T", "sequences", "slots", "per_program"])
+def backward_kernel(
+    x, x_sb, x_st, weight, bias, initial, cu_seqlens, dy, dy_sb, dy_st, d_final, dx, d_initial, d_weight, d_bias,
+    T, sequences, slots, per_program,
+    D: tl.constexpr, W: tl.constexpr, SILU: tl.constexpr,
+    BD: tl.constexpr, GROUPS: tl.constexpr, RUN: tl.constexpr, RUNS: tl.constexpr,
+):  # fmt: skip
+    """Program (some slots, block of channels): input gradients of its tiles, and the sum of the taps' gradients.
+
+    The inputs of token m are in the sums of tokens m to m + W - 1. So a thread that walks over tokens t stores the
+    gradients of t - (W - 1), and a sequence's tiles go W - 1 beyond its end; at its start what is stored are the
+    gradients of the initial state.
+    """
+    BLOCKS: tl.constexpr = tl.cdiv(D, BD)
+    program = tl.program_id(0) // BLOCKS
+    column = (tl.program_id(0) % BLOCKS) * BD + tl.arange(0, BD)
+    channel = column[None, :]
+    taps = load_taps(weight, bias, column, D, W)
+    bias_sum = tl.zeros([GROUPS, BD], tl.float32)
+    tap_sums = ()
+    for _tap in tl.static_range(W):
+        tap_sums = tap_sums + (bias_sum,)
+
+    for slot in range(program * per_program, tl.minimum((program + 1) * per_program, slots)):
+        batch, sequence, first, length, start = locate(slot, T, cu_seqlens, sequences, GROUPS * RUN * RUNS, W - 1)
+        t = start + tl.arange(0, GROUPS)[:, None] * RUN * RUNS
+        x_run = x + batch * x_sb + (first + t) * x_st + channel
+        dy_run = dy + batch * dy_sb + (first + t) * dy_st + channel
+        dx_run = dx + (batch * T + first + t) * D + channel
+        kept = sequence * (W - 1) * D + channel  # in initial and final states
+
+        # What came before the thread's first token: 2 (W - 1) inputs, and the slopes of the last W - 1 of them.
+        inputs = ()
+        slopes = ()
+        for i in tl.static_range(-2 * (W - 1), 0):
+            earlier = None if initial is None else initial + kept
+            inputs = inputs + (load_inputs(x_run + i * x_st, earlier, t + i, length, channel, D, W, True),)
+        for i in tl.static_range(-(W - 1), 0):
+            early = load_inputs(dy_run + i * dy_st, None, t + i, length, channel, D, W, True)
+            slopes = slopes + (input_slope(early, inputs, taps, i + W - 1, W, SILU),)
+        inputs = inputs[W - 1 :]
+
+        for _run in range(RUNS):
+            # All loads before the first store, past which the compiler would move none.
+            grads = ()
+            for i in tl.static_range(RUN):
+                inputs = inputs + (load_inputs(x_run + i * x_st, None, t + i, length, channel, D, W, False),)
+                grads = grads + (load_inputs(dy_run + i * dy_st, None, t + i, length, channel, D, W, False),)
+            for i in tl.static_range(RUN):
+                slope = input_slope(grads[i], inputs, taps, i, W, SILU)
+                slopes = slopes + (slope,)
+                bias_sum += slope
+                sums = ()
+                for j in tl.static_range(W):
+                    sums = sums + (tap_sums[j] + slope * inputs[i + j].to(tl.float32),)
+                tap_sums = sums
+
+                m = t + i - (W - 1)
+                d = slope * taps[0]
+                for j in tl.static_range(1, W):
+                    d += taps[j] * slopes[i + W - 1 - j]
+                if d_final is not None:
+                    last = (m >= length - (W - 1)) & (m < length) & (channel < D)
+                    d += tl.load(d_final + kept + (m - length + W - 1) * D, mask=last, other=0.0).to(tl.float32)
+                here = (m >= 0) & (m < length) & (channel < D)
+                tl.store(dx_run + (i - (W - 1)) * D, d.to(dx.dtype.element_ty), mask=here)
+                if d_initial is not None and i < W - 1:
+                    before = (m < 0) & (channel < D)
+                    tl.store(d_initial + kept + (m + W - 1) * D, d.to(d_initial.dtype.element_ty), mask=before)
+            inputs = inputs[RUN:]
+            slopes = slopes[RUN:]
+            t += RUN
+            x_run += RUN * x_st
+            dy_run += RUN * dy_st
+            dx_run += RUN * D
+
+    for j in tl.static_range(W):
+        tl.store(d_weight + (program * D + column) * W + j, tl.sum(tap_sums[j], 0), mask=column < D)
+    if d_bias is not None:
+        tl.store(d_bias + program * D + column, tl.sum(bias_sum, 0), mask=column < D)
+
+
+@triton.jit
+def locate(slot, T, cu_seqlens, sequences, TOKENS: tl.constexpr, LEAD: tl.constexpr):
+    """Return a slot's (batch row, sequence, first token of the sequence, its length, first token of the tile in it).
+
+    A sequence has ``LEAD`` more tokens in front. Packed, sequence s owns the slots from
+    ``(cu_seqlens[s] + s * LEAD) // TOKENS + s``, which leaves at least as many as it has tiles.
+    """
+    if cu_seqlens is None:
+        tiles = tl.cdiv(T + LEAD, TOKENS)
+        sequence = slot // tiles
+        batch = sequence
+        first = 0
+        length = T
+        start = (slot % tiles) * TOKENS
+    else:
+        before = 0
+        for i in range(0, sequences, 256):
+            s = i + tl.arange(0, 256)
+            begin = tl.load(cu_seqlens + s, mask=s < sequences, other=0).to(tl.int32)
+            before += tl.sum(((s < sequences) & ((begin + s * LEAD) // TOKENS + s <= slot)).to(tl.int32), 0)
+        sequence = before - 1
+        batch = 0
+        first = tl.load(cu_seqlens + sequence).to(tl.int32)
+        length = tl.load(cu_seqlens + sequence + 1).to(tl.int32) - first
+        start = (slot - ((first + sequence * LEAD) // TOKENS + sequence)) * TOKENS
+    return tl.cast(batch, tl.int64), tl.cast(sequence, tl.int64), tl.cast(first, tl.int64), length, start
+
+
+@triton.jit
+def load_taps(weight, bias, column, D: tl.constexpr, W: tl.constexpr):
+    """Return a tuple of rows ``[1, BD]``: W taps, the oldest input's first, and the bias where there is one."""
+    taps = ()
+    for j in tl.static_range(W):
+        taps = taps + (tl.load(weight + column * W + j, mask=column < D, other=0.0).to(tl.float32)[None, :],)
+    if bias is not None:
+        taps = taps + (tl.load(bias + column, mask=column < D, other=0.0).to(tl.float32)[None, :],)
+    return taps
+
+
+@triton.jit
+def load_inputs(place, initial, t, length, channel, D: tl.constexpr, W: tl.constexpr, BEFORE: tl.constexpr):
+    """Return what lies at ``place`` for tokens ``t``, in its own type; 0 outside the sequence.
+
+    Where BEFORE, ``t`` may be negative, and there the rows come from ``initial``, if it is given.
+    """
+    if not BEFORE:
+        return tl.load(place, mask=(t < length) & (channel < D), other=0.0)
+    row = tl.load(place, mask=(t >= 0) & (t < length) & (channel < D), other=0.0)
+    if initial is not None:
+        before = (t < 0) & (t >= -(W - 1)) & (channel < D)
+        row += tl.load(initial + (t + W - 1) * D, mask=before, other=0.0).to(row.dtype)
+    return row
+
+
+@triton.jit
+def convolve(inputs, taps, i: tl.constexpr, W: tl.constexpr):
+    """Return the sum over taps of token ``i``; ``inputs`` starts W - 1 tokens before token 0."""
+    a = taps[0] * inputs[i].to(tl.float32)
+    for j in tl.static_range(1, W):
+        a += taps[j] * inputs[i + j].to(tl.float32)
+    if len(taps) > W:
+        a += taps[W]
+    return a
+
+
+@triton.jit
+def input_slope(dy, inputs, taps, i: tl.constexpr, W: tl.constexpr, SILU: tl.constexpr):
+    """Return the gradient of token ``i``'s sum over taps from that of its output."""
+    slope = dy.to(tl.float32)
+    if SILU:
+        a = convolve(inputs, taps, i, W)
+        s = sigmoid(a)
+        slope *= s + a * s * (1 - s)
+    return slope
