@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import inspect
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -16,6 +15,7 @@ from gdnbench_kernels.launching import arch_of
 Run = Callable[..., None]
 
 HOPPER = 90
+TOKENS = ("q", "k", "v", "do", "output", "delta", "dx")  # what the copy engine moves and a caller laid out
 
 # Kernels that run in Gluon where they can; taking a name out makes the plain version run (benchmarks compare the two).
 GLUON = {"scan", "reverse"}
@@ -39,14 +39,11 @@ def reverse(layout: Layout, segments: int, **arguments: Any) -> None:
 def _choose(name: str, plain: ModuleType, arguments: dict[str, Any]) -> Run:
     run: Run = plain.run
     if name in GLUON and arch_of(arguments["k"].device) == HOPPER:
-        module, moved = _gluon(name)
-        if module.supports(**{key: arguments.get(key) for key in moved}):
-            run = module.run
+        if _gluon("warpgroups").aligned(*(arguments.get(token) for token in TOKENS)):
+            run = _gluon(name).run
     return run
 
 
 @functools.cache
-def _gluon(name: str) -> tuple[ModuleType, tuple[str, ...]]:
-    """Return the module in Gluon and the names of the tensors that its ``supports`` asks for."""
-    module = importlib.import_module(f"gdnbench_kernels.gated_delta.gpu.hopper.{name}")
-    return module, tuple(inspect.signature(module.supports).parameters)
+def _gluon(name: str) -> ModuleType:
+    return importlib.import_module(f"gdnbench_kernels.gated_delta.gpu.hopper.{name}")

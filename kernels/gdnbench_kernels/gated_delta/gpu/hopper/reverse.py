@@ -97,19 +97,15 @@ class Configuration:
 def configure(key_dim: int, value_dim: int, programs: int) -> Configuration:
     """Return how to build the kernel for a shape and ``programs``, the number of pieces times value heads.
 
-    Warpgroups of one program share the loads of q, k, T and P; where there are SMs enough, each takes its own. Two
-    stages fit everywhere. Narrow keys leave room for several programs on an SM, which hide each other's waits.
+    Two warpgroups of one program share the loads of q, k, T and P, which pays (as measured) where there are at least
+    two such programs for each SM. Two stages fit everywhere. Narrow keys leave room for several programs on an SM,
+    which hide each other's waits.
     """
     slice_width = 32 if key_dim <= 32 or 64 < key_dim <= 96 else 64
     slices = triton.cdiv(key_dim, slice_width)
     columns = triton.cdiv(value_dim, 64)
-    if key_dim <= 32 or programs * columns <= SMS:
-        warpgroups = 1
-    elif key_dim <= 96 and columns % 3 == 0:
-        warpgroups = 3
-    else:
-        warpgroups = min(columns, 2)
-    roomy = slices * slice_width <= 128 and warpgroups < 3
+    warpgroups = 1 if columns == 1 or programs * triton.cdiv(columns, 2) < 2 * SMS else 2
+    roomy = slices * slice_width <= 128
     chosen = Configuration(
         slice_width=slice_width,
         slices=slices,

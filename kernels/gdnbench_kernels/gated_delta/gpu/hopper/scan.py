@@ -95,7 +95,8 @@ def configure(layout: Layout, *, output: bool, states: bool, pieces: int) -> Con
     """Return the configuration for sizes and for what is written; `pieces` of all sequences.
 
     - The widest slices of K without zeros beyond multiples of 32; above 128 keys at most 64 (registers).
-    - Two state warpgroups, which share the ring, unless V has no second half or one half more fills the GPU better.
+    - Two state warpgroups, which share the ring, unless V has no second half or programs would be too few: as measured,
+      outputs want two programs an SM of either kind, states one.
     - Programs by SM: what registers allow (two warpgroups: 1; one: 2, up to 32 keys 3), then two stages for each.
     - Then as many stages as fit.
     """
@@ -103,7 +104,8 @@ def configure(layout: Layout, *, output: bool, states: bool, pieces: int) -> Con
     widths = (32, 64, 128) if padded <= 128 else (32, 64)
     slice_width = max(width for width in widths if padded % width == 0)
     halves = triton.cdiv(layout.value_dim, 64)
-    warpgroups = 1 if halves == 1 or halves * layout.value_heads * pieces <= SMS else 2
+    programs = triton.cdiv(halves, 2) * layout.value_heads * pieces
+    warpgroups = 1 if halves == 1 or programs < (2 if output else 0.5) * SMS else 2
     residents = (1,) if warpgroups == 2 or padded > 128 else (2, 1) if padded > 32 else (3, 2, 1)
     for resident in residents:
         for stages in (4, 3, 2):
