@@ -20,6 +20,9 @@ app = typer.Typer(
     help="Does this architecture really beat a Transformer, at what cost, and do its hyperparameters transfer?",
 )
 
+bench = typer.Typer(rich_markup_mode=None, help="Time parts of the suite on this machine.")
+app.add_typer(bench, name="bench")
+
 # Typer carries its own copy of click, whose errors it does not export by name.
 UsageProblem: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
@@ -136,9 +139,15 @@ def report(
     set_name: Annotated[str, typer.Argument(metavar="SET", help="name of a result set")],
     results: ResultsOption = Path("results"),
     reports: ReportsOption = Path("reports"),
+    readme: Annotated[Path | None, typer.Option(help="write its kernel table into this file, too")] = None,
 ) -> None:
     """Render the report of a result set from its stored records."""
     _render(results, reports, set_name)
+    if readme is not None:
+        from gdnbench.report.readme import update_readme
+        from gdnbench.results.store import open_set
+
+        update_readme(readme, open_set(results, set_name).records())
 
 
 @app.command()
@@ -270,6 +279,67 @@ def evaluate(
     print(json.dumps(record.flat(), indent=1))
 
 
+@bench.command("kernels")
+def bench_kernels(
+    shapes: Annotated[list[str], typer.Option(help="B,T,H,K,V; several in quotes, or repeatable")] = [],
+    backends: Annotated[str, typer.Option(help="backends of the gated delta rule, separated by commas")] = "",
+    peer: Annotated[str | None, typer.Option(help="what the others are compared with; default: fla if timed")] = None,
+    directions: Annotated[str, typer.Option(help="forward, forward_backward, backward")] = "forward,forward_backward",
+    gates: Annotated[str, typer.Option(help="none, default, strong: how fast the state decays")] = "",
+    qk: Annotated[str, typer.Option(help="given (normalized beforehand), raw (normalized by the call)")] = "",
+    timing: Annotated[str, typer.Option(help="device (the GPU's work alone), eager (a call with its launches)")] = "",
+    parts: Annotated[str, typer.Option(help="delta, decode, gating (cost of gate_scale), fused, mixers")] = "",
+    decode: Annotated[str | None, typer.Option(help="B,H,K,V of the decode step")] = None,
+    first_call: Annotated[
+        bool, typer.Option("--first-call", help="only: from the start of a process to the first finished gradients")
+    ] = False,
+    repeats: Annotated[int | None, typer.Option(help="samples of each case, taken in turn")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16, float32 or float64")] = None,
+    seed: Annotated[int, typer.Option(help="seeds the inputs")] = 0,
+    budget_s: Annotated[float | None, typer.Option(help="stop before so many seconds are over")] = None,
+    again: Annotated[bool, typer.Option("--again", help="measure what the set already holds, too")] = False,
+    device: Annotated[str, typer.Option(help="cuda or cpu")] = "cuda",
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the records as flat objects")] = None,
+    results: ResultsOption = Path("results"),
+    set_name: Annotated[str | None, typer.Option("--set", help="store the records in this result set")] = None,
+) -> None:
+    """Check kernels against float64, then time them side by side: ratio to a peer, distance to the floor, memory."""
+    from gdnbench.environment import check_device
+    from gdnbench.measure.kernels import grid
+    from gdnbench.runs import kernel_summary, kernels
+
+    check_device(device)
+    options = grid.chosen(
+        device=device,
+        shapes=shapes,
+        step=decode,
+        names=_words(backends),
+        peer=peer,
+        directions=_words(directions),
+        gates=_words(gates),
+        qk=_words(qk),
+        timings=_words(timing),
+        parts=_words(parts),
+        repeats=repeats,
+        dtype=dtype,
+        seed=seed,
+    )
+    outcome = kernels.bench(
+        options,
+        results,
+        set_name,
+        first_call=first_call,
+        again=again,
+        budget_s=budget_s,
+        json_file=json_file,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    for line in [*kernel_summary.table(outcome.records), *kernel_summary.closing(outcome)]:
+        print(line)
+    if red := kernel_summary.red_sentence(outcome):
+        raise GdnbenchError(red)
+
+
 @app.command()
 def doctor() -> None:
     """Say what this machine has, which backends work, and what is missing for the others."""
@@ -277,6 +347,50 @@ def doctor() -> None:
 
     for line in examine():
         print(line)
+
+
+@bench.command("check")
+def bench_check(
+    baseline: Annotated[str | None, typer.Option(help="commit; default: HEAD of a dirty checkout, else HEAD~1")] = None,
+    baseline_path: Annotated[Path | None, typer.Option(help="folder of another tree, in place of a commit")] = None,
+    threshold: Annotated[str, typer.Option(help="how much slower is worse")] = "3%",
+    shapes: Annotated[list[str], typer.Option(help="B,T,H,K,V to time; repeatable; default: a list and a step")] = [],
+    device: DeviceOption = None,
+    backend: Annotated[str | None, typer.Option(help="backend to time; default: triton, on a CPU torch")] = None,
+    rounds: Annotated[int, typer.Option(min=5, help="times that both trees are timed in turn")] = 15,
+    resources_only: Annotated[bool, typer.Option("--resources-only", help="compile only, time nothing")] = False,
+    timings_only: Annotated[bool, typer.Option("--timings-only", help="time only, compile nothing")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="store what the kernels compile to now; nothing else")
+    ] = False,
+) -> None:
+    """Say whether the kernels got worse: compiled, against a stored table; timed, against another commit.
+
+    Compiling needs no GPU. Exit code 1: something got worse; 2: something could not be measured.
+    """
+    from gdnbench.measure.regression import check
+
+    if resources_only + timings_only + update > 1:
+        raise GdnbenchError("bench check: --resources-only, --timings-only and --update exclude each other")
+    limit, codes = check.percentage(threshold), [check.FINE]
+    if not timings_only:
+        codes.append(_print(check.resources(update=update)))
+    if not (resources_only or update):
+        codes.append(
+            _print(
+                check.timings(
+                    baseline=baseline,
+                    path=baseline_path,
+                    threshold=limit,
+                    shapes=shapes,
+                    device=device,
+                    backend=backend,
+                    rounds=rounds,
+                    progress=lambda line: print(line, file=sys.stderr),
+                )
+            )
+        )
+    raise typer.Exit(check.WORSE if check.WORSE in codes else max(codes))
 
 
 @app.callback(invoke_without_command=True)
@@ -331,6 +445,13 @@ def _render(results: Path, reports: Path, name: str) -> None:
     print(f"report: {page}")
 
 
+def _print(found: tuple[list[str], int]) -> int:
+    """Print the lines of a check and return its exit code."""
+    lines, code = found
+    print("\n".join(lines))
+    return code
+
+
 def _add_mixers(paths: list[Path]) -> None:
     from gdnbench.models import registry
 
@@ -343,6 +464,10 @@ def _pair(entry: str) -> tuple[str, str]:
     if not sign:
         raise GdnbenchError(f"--switch {entry}: expected name=choice, such as gate_sgd_rule=hidden")
     return name, choice
+
+
+def _words(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:

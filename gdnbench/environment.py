@@ -17,7 +17,12 @@ from gdnbench.version import __version__
 
 PACKAGE = Path(__file__).resolve().parent
 DEVICES = ("cpu", "cuda")
-LIBRARIES = ("torch", "triton", "numpy", "tokenizers", "flash-linear-attention", "flash-qla", "mamba-ssm", "flash-attn")
+SOURCES = (".py", ".yaml", ".json")
+GIVEN_COMMIT = "GDNBENCH_COMMIT"
+LIBRARIES = (
+    "torch", "triton", "numpy", "tokenizers", "flash-linear-attention", "fla-core", "flash-qla", "tilelang",
+    "flashinfer-python", "mamba-ssm", "flash-attn",
+)  # fmt: skip
 
 
 def describe(device: str) -> dict[str, Any]:
@@ -34,6 +39,7 @@ def describe(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {"gdnbench": __version__, **library_versions()},
         "commit": commit,
+        "commit_source": None if commit is None else "git" if (PACKAGE.parent / ".git").exists() else GIVEN_COMMIT,
         "dirty": dirty,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
@@ -97,11 +103,14 @@ def driver_version() -> str | None:
 def git_state() -> tuple[str | None, bool | None]:
     """Return commit and dirty flag of the checkout this code is in; (None, None) for an installed package.
 
-    Stored results and rendered reports do not make a checkout dirty: they are what running it writes.
+    Stored results and rendered reports do not make a checkout dirty: they are what running it writes. Where there is
+    no checkout (a copy of the files on another machine), the variable ``GDNBENCH_COMMIT`` states the commit, with
+    ``-dirty`` at its end for a changed tree; without that, whether it was changed is not known.
     """
     root = PACKAGE.parent
     if not (root / ".git").exists():
-        return None, None
+        stated = os.environ.get(GIVEN_COMMIT, "")
+        return stated.removesuffix("-dirty") or None, True if stated.endswith("-dirty") else None
     commit = _output("git", "-C", str(root), "rev-parse", "HEAD")
     changes = _output("git", "-C", str(root), "status", "--porcelain", "--", ".", ":!results", ":!reports")
     return commit, None if commit is None else bool(changes)
@@ -111,7 +120,7 @@ def digest_of(paths: Iterable[Path]) -> str:
     """Return the SHA-256 over the contents of files and, recursively, of the source files in folders."""
     hasher = hashlib.sha256()
     for path in paths:
-        files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix in (".py", ".yaml"))
+        files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix in SOURCES)
         for file in files:
             name = file.relative_to(path.parent).as_posix()
             hasher.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())

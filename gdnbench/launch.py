@@ -177,7 +177,8 @@ def _check_corpus(chosen: Chosen, store: Store) -> None:
     """Raise unless the set's runs were made on the text that the corpus holds now; its files may have changed."""
     preset = chosen.preset
     now = load_corpus(preset.corpus, preset.tokenizer, ("valid",)).corpus_hash
-    stored = [r for r in store.records() if r.kind != "evaluation" and r.data["corpus"] == corpus_label(preset.corpus)]
+    runs = [r for r in store.records() if r.kind not in ("evaluation", "kernel")]
+    stored = [record for record in runs if record.data["corpus"] == corpus_label(preset.corpus)]
     others = [record for record in stored if record.data["corpus_hash"] != now]
     if others:
         raise GdnbenchError(

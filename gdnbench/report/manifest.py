@@ -20,8 +20,8 @@ def manifest_text(study: Study, command: str) -> str:
         "command": command,
         "presets": [preset.name for preset in study.presets],
         "record_schema": SCHEMA_VERSION,
-        "runs": {record.run_id: record.source_digest for record in study.records},
-        "source_digests": sorted({record.source_digest for record in study.records}),
+        "runs": {record.run_id: record.source_digest for record in study.shown},
+        "source_digests": sorted({record.source_digest for record in study.shown}),
         "commits": commits(study),
         "corpora": sorted({str(record.data.get("corpus_hash")) for record in study.records}),
         "rendered_with": {

@@ -1,18 +1,23 @@
 """The page of a set: its sections in order, as content."""
 
+from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Page
 from gdnbench.report.sections.article import article
+from gdnbench.report.sections.kernels import kernel_sections
 from gdnbench.report.sections.ledger import ledger
 from gdnbench.report.sections.measures import measures
 from gdnbench.report.sections.reproduce import appendix, reproduce
 from gdnbench.report.sections.summary import summary
 from gdnbench.report.sections.transfer import transfer
+from gdnbench.report.study import Study
 
 
 def build_page(analysis: Analysis, command: str) -> Page:
     """Return the content of the report of an analysed set."""
     study = analysis.study
+    if study.kernels and not study.records:
+        return _kernel_page(study, command)
     title = " and ".join(dict.fromkeys(preset.title for preset in study.presets)) or f"Report of the set {study.name}"
     return Page(
         title=title,
@@ -26,4 +31,13 @@ def build_page(analysis: Analysis, command: str) -> Page:
             reproduce(analysis, command),
             appendix(analysis),
         ),
+    )
+
+
+def _kernel_page(study: Study, command: str) -> Page:
+    devices = sorted({str(record.environment.get("device")) for record in study.kernels})
+    return Page(
+        title=f"Kernels on {numbers.listed(devices)}",
+        subtitle=f"The gated delta rule beside what a user would pick instead, in the set {study.name}",
+        sections=kernel_sections(study, command),
     )

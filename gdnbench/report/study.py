@@ -61,6 +61,7 @@ class Study:
         store: where it lies.
         evaluations: records of trained models evaluated on a text.
         left_out: ids of stored runs that are no part of the presets as they are now.
+        kernels: records of kernel timings.
     """
 
     name: str
@@ -70,6 +71,12 @@ class Study:
     store: Store
     evaluations: tuple[Record, ...] = ()
     left_out: tuple[str, ...] = ()
+    kernels: tuple[Record, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Record, ...]:
+        """All records that the page is made from."""
+        return (*self.records, *self.kernels)
 
     @functools.cached_property
     def experiments(self) -> tuple[Experiment, ...]:
@@ -136,7 +143,7 @@ def read_study(store: Store) -> Study:
     snapshots = sorted((store.folder / "presets").glob("*.yaml"))
     presets = tuple(from_mapping(Preset, read_yaml(path), str(path)) for path in snapshots)
     planned = _planned(store)
-    runs = [record for record in stored if record.kind != "evaluation"]
+    runs = [record for record in stored if record.kind not in ("evaluation", "kernel")]
     return Study(
         name=store.name,
         records=tuple(record for record in runs if planned is None or record.run_id in planned),
@@ -145,6 +152,7 @@ def read_study(store: Store) -> Study:
         store=store,
         evaluations=tuple(record for record in stored if record.kind == "evaluation"),
         left_out=tuple(record.run_id for record in runs if planned is not None and record.run_id not in planned),
+        kernels=tuple(record for record in stored if record.kind == "kernel"),
     )
 
 

@@ -19,14 +19,16 @@ class Record:
     Attributes:
         run_id: name of the run, from the hash of its specification.
         set: name of the set it is stored in.
-        kind: ``train``, ``coord_check``, ``decode`` or ``evaluation`` (of a trained run's model on a text).
-        outcome: ``finished`` or ``diverged``, which is a result too.
+        kind: ``train``, ``coord_check``, ``decode``, ``evaluation`` (of a trained run's model on a text) or ``kernel``.
+        outcome: ``finished`` or ``diverged``, which is a result too; of a kernel also ``unavailable`` (the backend
+            refuses the case or cannot run on the machine) and ``failed`` (it broke).
         detail: one line on the outcome; empty for a run without incident.
-        spec: the full configuration (`gdnbench.plan.spec.RunSpec` as plain data).
+        spec: the full configuration (`gdnbench.plan.spec.RunSpec` as plain data; of a kernel
+            `gdnbench.measure.kernels.case.KernelCase.spec`).
         metrics: name -> {value, unit}.
         rows_sha256: hash of the run's ``metrics.jsonl``.
         source_digest: hash of the source files that determine its numbers.
-        data: corpus and tokenizer with their hashes.
+        data: corpus and tokenizer with their hashes; of a kernel its correctness check, peer and clock.
         environment: device, driver, versions, commit, backends, concurrency.
         started: UTC, ISO 8601.
         duration_s: seconds of work, over all of its parts if it was interrupted.
@@ -37,7 +39,7 @@ class Record:
     run_id: str
     set: str
     kind: str
-    outcome: Literal["finished", "diverged"]
+    outcome: Literal["finished", "diverged", "unavailable", "failed"]
     detail: str = ""
     spec: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, Any]]
@@ -57,38 +59,17 @@ class Record:
 
     def flat(self) -> dict[str, Any]:
         """Return the record as one flat object: names of the export, without units."""
-        spec, model = self.spec, self.spec["model"]
-        values = {name: entry["value"] for name, entry in self.metrics.items()}
+        versions = self.environment.get("versions", {})
         return {
             "run_id": self.run_id,
             "set": self.set,
             "kind": self.kind,
             "outcome": self.outcome,
-            "experiment": spec["experiment"],
-            "arm": spec["arm"],
-            "arch": model["arch"],
-            "block": model["block"],
-            "parametrization": spec["parametrization"]["table"],
-            "switches": ",".join(f"{k}={v}" for k, v in sorted(spec["parametrization"]["switches"].items())),
-            "geometry": model["geometry"],
-            "width": model["width"],
-            "base_width": model["base_width"],
-            "depth": model["depth"],
-            "optimizer": spec["optimizer"]["name"],
-            "lr": spec["optimizer"]["lr"],
-            "seed": spec["seed"],
-            "corpus": spec["data"]["corpus"],
-            "corpus_hash": self.data.get("corpus_hash"),
-            "tokenizer": spec["data"]["tokenizer"],
-            "tokenizer_hash": self.data.get("tokenizer_hash"),
-            "dtype": spec["dtype"],
-            "threads": spec["threads"],
-            **_workload(spec),
-            **values,
-            "word_perplexity": values.get("whitespace_word_ppl"),
-            "impl": model["backend"],
+            **(_kernel(self) if self.kind == "kernel" else _model_run(self)),
             "device": self.environment.get("device"),
-            "torch_version": self.environment.get("versions", {}).get("torch"),
+            "torch_version": versions.get("torch"),
+            "triton_version": versions.get("triton"),
+            "driver": self.environment.get("driver"),
             "commit": self.environment.get("commit"),
             "dirty": self.environment.get("dirty"),
             "source_digest": self.source_digest,
@@ -96,6 +77,55 @@ class Record:
             "duration_s": self.duration_s,
             "detail": self.detail,
         }
+
+
+# Metrics of a kernel that every exported one has, null where it was not measured.
+KERNEL_METRICS = ("ms", "spread_ms", "floor_ms", "peak_extra_gib", "max_rel_error")
+
+
+def _kernel(record: Record) -> dict[str, Any]:
+    """Return the fields of a kernel's timing: the case as it is, the check and the numbers."""
+    values = {name: entry["value"] for name, entry in record.metrics.items()}
+    about = {key: record.data.get(key) for key in ("correct", "checked", "peer", "how", "input_sets")}
+    ran = record.data.get("what_ran") or {}
+    return {
+        **{key: value for key, value in record.spec.items() if key != "device"},
+        **dict.fromkeys(KERNEL_METRICS),
+        **values,
+        **about,
+        "what_ran": ", ".join(f"{name}={value}" for name, value in sorted(ran.items())),
+    }
+
+
+def _model_run(record: Record) -> dict[str, Any]:
+    """Return the fields of a run of a model: its configuration, its data and its metrics."""
+    spec, model = record.spec, record.spec["model"]
+    values = {name: entry["value"] for name, entry in record.metrics.items()}
+    return {
+        "experiment": spec["experiment"],
+        "arm": spec["arm"],
+        "arch": model["arch"],
+        "block": model["block"],
+        "parametrization": spec["parametrization"]["table"],
+        "switches": ",".join(f"{k}={v}" for k, v in sorted(spec["parametrization"]["switches"].items())),
+        "geometry": model["geometry"],
+        "width": model["width"],
+        "base_width": model["base_width"],
+        "depth": model["depth"],
+        "optimizer": spec["optimizer"]["name"],
+        "lr": spec["optimizer"]["lr"],
+        "seed": spec["seed"],
+        "corpus": spec["data"]["corpus"],
+        "corpus_hash": record.data.get("corpus_hash"),
+        "tokenizer": spec["data"]["tokenizer"],
+        "tokenizer_hash": record.data.get("tokenizer_hash"),
+        "dtype": spec["dtype"],
+        "threads": spec["threads"],
+        **_workload(spec),
+        **values,
+        "word_perplexity": values.get("whitespace_word_ppl"),
+        "impl": model["backend"],
+    }
 
 
 def _workload(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,12 @@ def source_digest(model: ModelConfig) -> str:
 
 
 @cache
+def kernels_digest() -> str:
+    """Return the digest of what determines a kernel's timing: the operations with their tables, and the bench."""
+    return digest_of([Path(gdnbench_kernels.__file__).parent, PACKAGE / "measure" / "kernels"])
+
+
+@cache
 def _digest(mixers: tuple[str, ...]) -> str:
     kernels = Path(gdnbench_kernels.__file__).parent
     own = [PACKAGE / folder for folder in SHARED] + [PACKAGE / "runs" / name for name in RUNS]

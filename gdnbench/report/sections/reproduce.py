@@ -1,6 +1,7 @@
 """How to make this very page again, and the runs that it was made from."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
@@ -8,6 +9,7 @@ from gdnbench.report.content import Block, Code, Row, Section, Table, Text, plai
 from gdnbench.report.study import Study, seed_of
 from gdnbench.report.tables.rules import rules_table
 from gdnbench.report.tables.runs import runs_table
+from gdnbench.results import Record
 
 
 def reproduce(analysis: Analysis, command: str) -> Section:
@@ -16,7 +18,7 @@ def reproduce(analysis: Analysis, command: str) -> Section:
     blocks: list[Block] = [Text(text="This page was written by:"), Code(text=command)]
     if study.records:
         blocks.append(Text(text=seeds(study)))
-        blocks.append(environments_table(study))
+        blocks.append(environments_table(study.records))
     return Section(anchor="reproduce", title="6. How to reproduce this page", blocks=blocks)
 
 
@@ -36,10 +38,10 @@ def seeds(study: Study) -> str:
     return f"Seeds by experiment: {'; '.join(parts)}. Equal seeds see equal batches in all arms."
 
 
-def environments_table(study: Study) -> Table:
+def environments_table(records: Sequence[Record]) -> Table:
     """Return a row for each environment that runs come from."""
     groups: dict[tuple[str, ...], list[str]] = {}
-    for record in study.records:
+    for record in records:
         groups.setdefault(_environment(record.environment, record.source_digest), []).append(record.run_id)
     return Table(
         name="environments",
@@ -52,7 +54,7 @@ def environments_table(study: Study) -> Table:
 
 def commits(study: Study) -> dict[str, int]:
     """Return commit -> number of runs."""
-    return dict(sorted(Counter(str(r.environment.get("commit") or "unknown") for r in study.records).items()))
+    return dict(sorted(Counter(str(r.environment.get("commit") or "unknown") for r in study.shown).items()))
 
 
 def _environment(environment: object, digest: str) -> tuple[str, ...]:

@@ -1,0 +1,88 @@
+"""Time from the start of a process to the first finished forward and backward, with empty compilation caches.
+
+The process that asks starts this file as a module with the case as JSON; it answers with one line of JSON.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gdnbench.measure.kernels.case import KernelCase, Shape
+
+LIMIT_S = 600.0
+# Where Triton, PyTorch, TileLang and the driver keep what they have compiled.
+CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TILELANG_CACHE_DIR", "CUDA_CACHE_PATH")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstCall:
+    """Seconds to the end of the first call, and to the end of imports and of making inputs; or why there is none."""
+
+    seconds: float | None
+    ready_s: float | None = None
+    reason: str = ""
+
+
+def first_call(case: KernelCase) -> FirstCall:
+    """Run one forward and backward of ``case`` in a new process with empty caches and return how long that took."""
+    with tempfile.TemporaryDirectory() as folder:
+        caches = {name: str(Path(folder) / name.lower()) for name in CACHES}
+        command = [sys.executable, "-m", __name__, json.dumps(case.spec())]
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        started = time.time()
+        try:
+            done = subprocess.run(
+                command, env={**os.environ, **caches, "PYTHONPATH": path}, capture_output=True, text=True,
+                timeout=LIMIT_S, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return FirstCall(seconds=None, reason=f"not finished after {LIMIT_S:.0f} s")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        return FirstCall(seconds=None, reason=lines[-1] if lines else f"exit code {done.returncode}")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return FirstCall(seconds=answer["done"] - started, ready_s=answer["ready"] - started)
+
+
+def case_of(spec: dict[str, Any]) -> KernelCase:
+    """Return the case that `KernelCase.spec` was made from."""
+    sizes = {field.name: spec[field.name] for field in dataclasses.fields(Shape)}
+    rest = {name: value for name, value in spec.items() if name not in sizes}
+    return KernelCase(shape=Shape(**sizes), **rest)
+
+
+def main() -> None:
+    """Run the case given as JSON; print when inputs were ready and when the gradients were there."""
+    import torch
+
+    from gdnbench.measure.kernels.check import leaves
+    from gdnbench.measure.kernels.operations import OPERATIONS
+
+    case = case_of(json.loads(sys.argv[1]))
+    operation = OPERATIONS[case.op]
+    tensors = operation.inputs(case, case.seed)
+    inputs = leaves(tensors, operation.wanted(tensors))
+    _wait(case.device)
+    ready = time.time()
+    output = operation.outputs(case, inputs)[0]
+    torch.autograd.grad(output, [x for x in inputs.values() if x.requires_grad], torch.ones_like(output))
+    _wait(case.device)
+    sys.stdout.write(json.dumps({"ready": ready, "done": time.time()}) + "\n")
+
+
+def _wait(device: str) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""The operations of the bench: what the project's are called with, and adapters to the mixers of others."""
+
+from gdnbench.measure.kernels.operations.attention import KERNELS, attention
+from gdnbench.measure.kernels.operations.fla import wkv7
+from gdnbench.measure.kernels.operations.fused import gated_norm, short_convolution
+from gdnbench.measure.kernels.operations.gated_delta import gated_delta, gated_delta_step
+from gdnbench.measure.kernels.operations.mamba_ssm import ssd
+from gdnbench.measure.kernels.operations.operation import Operation
+
+__all__ = ["FUSED", "MIXERS", "OPERATIONS", "Operation"]
+
+OPERATIONS: dict[str, Operation] = {
+    "gated_delta": gated_delta,
+    "gated_delta_step": gated_delta_step,
+    "attention": attention,
+    "ssd": ssd,
+    "wkv7": wkv7,
+    "short_convolution": short_convolution,
+    "gated_norm": gated_norm,
+}
+
+# The project's own operations around the recurrence.
+FUSED = ("short_convolution", "gated_norm")
+
+# Rows of the same table: operation -> its backends.
+MIXERS = {"attention": tuple(KERNELS), "ssd": ("mamba_ssm",), "wkv7": ("fla",)}

@@ -1,0 +1,39 @@
+"""The commit of a record: git's where there is a checkout, else what the user states, else unknown."""
+
+import pytest
+
+from gdnbench import environment
+
+
+@pytest.fixture
+def copied(monkeypatch, tmp_path):
+    """The package as on a machine that has its files but no checkout."""
+    monkeypatch.setattr(environment, "PACKAGE", tmp_path / "gdnbench")
+    monkeypatch.setattr(environment, "git_state", environment.git_state.__wrapped__)
+    monkeypatch.delenv(environment.GIVEN_COMMIT, raising=False)
+    return monkeypatch
+
+
+def stated(about):
+    return about["commit"], about["dirty"], about["commit_source"]
+
+
+def test_without_a_checkout_the_commit_is_unknown(copied):
+    assert stated(environment.describe("cpu")) == (None, None, None)
+
+
+def test_without_a_checkout_the_user_states_it(copied):
+    copied.setenv("GDNBENCH_COMMIT", "0123abc")
+    assert stated(environment.describe("cpu")) == ("0123abc", None, "GDNBENCH_COMMIT")
+
+
+def test_a_stated_commit_may_be_of_a_changed_tree(copied):
+    copied.setenv("GDNBENCH_COMMIT", "0123abc-dirty")
+    assert stated(environment.describe("cpu")) == ("0123abc", True, "GDNBENCH_COMMIT")
+
+
+def test_in_a_checkout_nothing_stated_counts(copied, tmp_path):
+    (tmp_path / ".git").mkdir()
+    copied.setenv("GDNBENCH_COMMIT", "0123abc")
+    copied.setattr(environment, "_output", lambda *command: "" if "status" in command else "fedcba9")
+    assert stated(environment.describe("cpu")) == ("fedcba9", False, "git")
