@@ -54,7 +54,7 @@ def _backends() -> list[str]:
     for operation in backends.OPERATIONS:
         for name in backends.names(operation):
             reason = backends.why_unavailable(operation, name)
-            lines.append(f"  {operation:12} {name:10} {'works' if reason is None else f'unavailable: {reason}'}")
+            lines.append(f"  {operation:17} {name:10} {'works' if reason is None else f'unavailable: {reason}'}")
     return lines
 
 

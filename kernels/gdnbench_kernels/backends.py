@@ -17,7 +17,7 @@ from typing import Any
 
 import gdnbench_kernels
 
-OPERATIONS = ("gated_delta", "ssd", "wkv7", "attention")
+OPERATIONS = ("gated_delta", "ssd", "wkv7", "attention", "short_convolution", "gated_norm")
 
 _resolved: set[tuple[str, str]] = set()
 

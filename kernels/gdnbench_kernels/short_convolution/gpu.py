@@ -25,6 +25,8 @@ SHORT_RUN = 2
 FEW_PROGRAMS = 528  # four for each SM of an H200; below that tiles get shorter
 BACKWARD_PROGRAMS = 2640  # about four rounds of an H200; each leaves one partial sum of the taps' gradients
 
+COUNTED = tl.constexpr(256)  # packed sequences that are looked through at once
+
 
 def forward(
     x: Tensor,
@@ -295,8 +297,8 @@ def locate(slot, T, cu_seqlens, sequences, TOKENS: tl.constexpr, LEAD: tl.conste
         start = (slot % tiles) * TOKENS
     else:
         before = 0
-        for i in range(0, sequences, 256):
-            s = i + tl.arange(0, 256)
+        for i in range(0, sequences, COUNTED):
+            s = i + tl.arange(0, COUNTED)
             begin = tl.load(cu_seqlens + s, mask=s < sequences, other=0).to(tl.int32)
             before += tl.sum(((s < sequences) & ((begin + s * LEAD) // TOKENS + s <= slot)).to(tl.int32), 0)
         sequence = before - 1

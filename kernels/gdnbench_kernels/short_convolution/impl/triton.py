@@ -61,9 +61,12 @@ def _(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *_, silu, output_final_state = inputs
     ctx.set_materialize_grads(False)
+    if not output_final_state:
+        ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(*inputs[:5])
-    ctx.silu = inputs[5]
+    ctx.silu = silu
 
 
 def _differentiate(ctx: Any, dy: Tensor | None, d_final: Tensor | None) -> tuple[Tensor | None, ...]:
