@@ -20,7 +20,7 @@ _LIBRARY.define(
     "gated_delta_backward(Tensor q, Tensor k, Tensor v, Tensor g, Tensor beta, Tensor? A_log, Tensor? dt_bias, "
     "Tensor? initial_state, Tensor? cu_seqlens, Tensor inverse, Tensor attention, Tensor rows, Tensor starts, "
     f"Tensor transition, Tensor do, Tensor? d_final, {_OPTIONS}) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 Tensors = tuple[Tensor, ...]
@@ -112,7 +112,9 @@ def backward(
     beta_range: float | None,
     normalize: bool,
 ) -> Tensors:
-    """Return the gradients of q, k, v, g, beta, A_log, dt_bias and the initial state (empty where there is none).
+    """Return the gradients of q, k, v, g, beta, of A_log and dt_bias as one tensor ``[2, HV]``, and of the initial state.
+
+    What there is no argument for is empty. No result is a view of another: an operator's may not be.
 
     The states and Delta are computed again: kept from the forward pass, they would weigh more than its inputs.
     """
@@ -168,8 +170,7 @@ def backward(
     group = layout.value_heads // layout.heads
     if group > 1:
         dq, dk = (x.unflatten(2, (layout.heads, group)).sum(3, dtype=torch.float32).to(q.dtype) for x in (dq, dk))
-    dA_log, d_dt_bias = d_gate.sum(1) if A_log is not None else (d_gate, d_gate)
-    return dq, dk, dv, dg, dbeta, dA_log, d_dt_bias, d_initial
+    return dq, dk, dv, dg, dbeta, d_gate if A_log is None else d_gate.sum(1), d_initial
 
 
 def _results(q: Tensor, v: Tensor, layout: Layout, pieces: int, normalize: bool, output_final_state: bool) -> Tensors:
@@ -178,7 +179,7 @@ def _results(q: Tensor, v: Tensor, layout: Layout, pieces: int, normalize: bool,
     inverse, attention = (q.new_empty(*blocks, CHUNK, CHUNK) for _ in range(2))
     rows = none.new_empty(*blocks, len(ROWS) - (0 if normalize else 2), CHUNK)
     state = layout.value_heads, layout.key_dim, layout.value_dim
-    final = none.new_empty(layout.sequences, *state) if output_final_state else none
+    final = none.new_empty(layout.sequences, *state) if output_final_state else none.clone()
     if pieces == 1:
         return v.new_empty(v.shape), final, inverse, attention, rows, none, none.clone()
     count = layout.sequences * pieces
@@ -242,10 +243,10 @@ def _backward_fake(
     initial_state: Tensor | None,
     *rest: object,
 ) -> Tensors:
-    def like(x: Tensor | None) -> Tensor:
-        return q.new_empty(0, dtype=torch.float32) if x is None else x.new_empty(x.shape)
+    def like(x: Tensor | None, *outer: int) -> Tensor:
+        return q.new_empty(0, dtype=torch.float32) if x is None else x.new_empty(*outer, *x.shape)
 
-    return tuple(like(x) for x in (q, k, v, g, beta, A_log, dt_bias, initial_state))
+    return *(like(x) for x in (q, k, v, g, beta)), like(A_log, 2), like(initial_state)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
@@ -264,7 +265,7 @@ def _differentiate(ctx: Any, do: Tensor | None, d_final: Tensor | None, *rest: N
     if d_final is not None:
         d_final = d_final.contiguous()
     found = gated_delta_backward(*saved, do, d_final, *ctx.options)
-    by_argument = (*found[:7], found[7], None)
+    by_argument = (*found[:5], *(found[5] if len(found[5]) else (None, None)), found[6], None)
     gradients = [None if x is None else d for x, d in zip(arguments, by_argument)]
     return *gradients, *(None,) * 5
 

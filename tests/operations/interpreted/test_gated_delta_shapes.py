@@ -1,0 +1,177 @@
+"""The chunked kernels of the gated delta rule at every kind of shape: head dims, lengths, groups, packed, pieces, strides."""
+
+import itertools
+
+import pytest
+import torch
+from gdnbench_kernels.gated_delta import gated_delta_rule
+from gdnbench_kernels.gated_delta.gpu import segments
+from gdnbench_kernels.testing import Case
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from tests.operations.agreement import RAW, Call, disagreements, draw, exact, run
+
+F32 = torch.float32
+PACKED = [1, 0, 63, 64, 65, 0]
+
+
+def mismatches(call, **options):
+    return disagreements(run(call, **options), exact(call, **options), F32)
+
+
+# Beyond 128, K comes in two tiles; beyond 64, V in several programs.
+@pytest.mark.parametrize(
+    ("key_dim", "value_dim"), [(16, 32), (32, 16), (40, 72), (64, 128), (96, 192), (136, 16), (256, 24), (24, 512)]
+)
+def test_head_dims(key_dim, value_dim):
+    assert mismatches(draw(Case(batch=1, time=66, heads=1, key_dim=key_dim, value_dim=value_dim), F32)) == {}
+
+
+@pytest.mark.parametrize("time", [1, 15, 63, 64, 65, 128, 130])
+def test_lengths(time):
+    assert mismatches(draw(Case(batch=2, time=time, heads=1, key_dim=24, value_dim=16), F32)) == {}
+
+
+@pytest.mark.parametrize(("heads", "group"), [(3, 1), (1, 4), (2, 3)])
+def test_grouped_value_heads(heads, group):
+    assert mismatches(draw(Case(batch=1, time=66, heads=heads, group=group, key_dim=16, value_dim=16), F32)) == {}
+
+
+@pytest.mark.parametrize("state", [True, False])
+@pytest.mark.parametrize(
+    ("lengths", "raw"), [(PACKED, ()), (PACKED, RAW), ([0, 0, 5], ()), ([130], ("gate",)), ([0, 64], ("norm",))]
+)
+def test_packed_sequences(lengths, raw, state):
+    case = Case(heads=1, group=2, key_dim=16, value_dim=24, state=state)
+    assert mismatches(draw(case, F32, lengths=lengths, raw=raw)) == {}
+
+
+def test_packed_sequences_equal_each_alone():
+    call = draw(Case(heads=1, key_dim=16, value_dim=16), F32, lengths=PACKED)
+    packed = run(call)
+    whole = dict(call.tensors)
+    states = whole.pop("initial_state")
+    ends = list(itertools.accumulate(PACKED))
+    for i, (start, end) in enumerate(zip([0, *ends], ends)):
+        if start < end:
+            own = {name: x[:, start:end] for name, x in whole.items()} | {"initial_state": states[i : i + 1]}
+            alone = run(Call(own, {"scale": call.settings["scale"]}))
+            assert torch.equal(packed["output"][:, start:end], alone["output"])
+            assert torch.equal(packed["state"][i], alone["state"][0])
+        else:
+            assert torch.equal(packed["state"][i], states[i])
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    """Cut every sequence into as many pieces as a GPU with room for 8 programs would take."""
+    monkeypatch.setattr(segments, "FULL", 8)
+    monkeypatch.setattr(segments, "SHORTEST", 1)
+
+
+PIECES = {
+    "dense": (Case(batch=1, time=330, heads=1, key_dim=32, value_dim=16), {}),
+    "no decay, no state": (Case(batch=1, time=200, heads=1, key_dim=16, value_dim=40, decay="none", state=False), {}),
+    "strong decay": (Case(batch=1, time=200, heads=1, key_dim=16, value_dim=72, decay="strong"), {}),
+    "two heads": (Case(batch=1, time=200, heads=1, group=2, key_dim=40, value_dim=24), {"raw": RAW}),
+    "packed": (Case(heads=1, group=2, key_dim=40, value_dim=24), {"lengths": [20, 0, 200], "raw": RAW}),
+    "packed, no state": (Case(heads=1, key_dim=16, value_dim=16, state=False), {"lengths": [0, 130, 65]}),
+}
+
+
+@pytest.mark.parametrize(("case", "options"), PIECES.values(), ids=PIECES)
+def test_pieces_equal_the_whole(case, options, request):
+    call = draw(case, F32, **options)
+    whole = run(call)
+    request.getfixturevalue("in_pieces")
+    cut = run(call)
+    for name, x in whole.items():
+        # Only the order of float32 sums, and a product of two transitions more or less.
+        torch.testing.assert_close(cut[name], x, rtol=0, atol=3e-5 * float(x.abs().max().clamp_min(0.01)), msg=name)
+    assert disagreements(cut, exact(call), F32) == {}
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.parametrize("state", [True, False])
+@pytest.mark.parametrize("through", ["output", "state"])
+def test_gradients_of_one_result_alone(through, state, pieces, request):
+    if pieces:
+        request.getfixturevalue("in_pieces")
+    call = draw(Case(batch=1, time=130, heads=1, key_dim=16, value_dim=16, state=state), F32, raw=["norm"])
+    assert mismatches(call, through=(through,)) == {}
+
+
+def as_they_are(*parts):
+    return parts
+
+
+def of_one_projection(*parts):
+    """Return slices of one tensor ``[B, T, all features]``."""
+    flat = [x.flatten(2) for x in parts]
+    slices = torch.cat(flat, -1).split([x.shape[-1] for x in flat], -1)
+    return [piece.unflatten(-1, x.shape[2:]) for piece, x in zip(slices, parts)]
+
+
+def between_nan(*parts):
+    """Return the middle of tensors that are NaN around it in every dimension."""
+    views = []
+    for x in parts:
+        around = F.pad(x, (8, 8) + (1, 1) * (x.ndim - 1), value=torch.nan)
+        views.append(around[(*(slice(1, -1) for _ in x.shape[1:]), slice(8, -8))])
+    return views
+
+
+def heads_first(*parts):
+    return [x.transpose(1, 2).contiguous().transpose(1, 2) for x in parts]
+
+
+@pytest.mark.parametrize("raw", [(), RAW])
+def test_strided_arguments(raw):
+    call = draw(Case(batch=2, time=70, heads=1, group=2, key_dim=24, value_dim=16), F32, raw=raw)
+    leaves = {name: x.clone().requires_grad_() for name, x in call.tensors.items()}
+    names = ("q", "k", "v", "g", "beta")
+
+    def results(relayout):
+        x = leaves | dict(zip(names, relayout(*(leaves[name] for name in names)), strict=True))
+        assert any(not x[name].is_contiguous() for name in names) or relayout is as_they_are
+        output, state = gated_delta_rule(**x, **call.settings, output_final_state=True, impl="triton")
+        weights = torch.linspace(-1, 1, output.numel()).view(output.mT.shape).mT, torch.ones_like(state)
+        return [output, state, *torch.autograd.grad([output, state], list(leaves.values()), weights)]
+
+    plain = results(as_they_are)
+    for relayout in (of_one_projection, between_nan, heads_first):
+        assert all(map(torch.equal, results(relayout), plain)), relayout.__name__
+
+
+def test_a_cotangent_without_strides():
+    call = draw(Case(batch=1, time=66, heads=1, key_dim=16, value_dim=16, state=False), F32)
+    leaves = {name: x.clone().requires_grad_() for name, x in call.tensors.items()}
+    output, none = gated_delta_rule(**leaves, **call.settings, impl="triton")
+    assert none is None
+    expanded, written_out = (
+        torch.autograd.grad(output, list(leaves.values()), weights, retain_graph=True)
+        for weights in (torch.ones(()).expand_as(output), torch.ones_like(output))
+    )
+    assert all(map(torch.equal, expanded, written_out))
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(
+    case=st.builds(
+        Case,
+        batch=st.integers(1, 2),
+        time=st.integers(1, 70),
+        heads=st.integers(1, 2),
+        key_dim=st.integers(2, 20).map(lambda n: 8 * n),
+        value_dim=st.integers(2, 20).map(lambda n: 8 * n),
+        decay=st.sampled_from(["none", "default", "resets"]),
+        state=st.booleans(),
+    ),
+    lengths=st.none() | st.lists(st.integers(0, 70), min_size=1, max_size=3).filter(sum),
+    raw=st.sets(st.sampled_from(RAW)),
+    seed=st.integers(0, 99),
+)
+def test_any_shape(case, lengths, raw, seed):
+    assert mismatches(draw(case, F32, lengths=lengths, raw=raw, seed=seed)) == {}
