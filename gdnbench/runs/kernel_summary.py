@@ -7,7 +7,7 @@ from gdnbench.runs.kernels import Outcome
 
 SHORT = {"forward": "fwd", "backward": "bwd", "forward_backward": "fwd+bwd", "first_call": "first"}
 COLUMNS = ("backend", "direction", "clock", "ms", "spread", "x peer", "x floor", "error")
-WIDTHS = (26, 9, 7, 9, 8, 7, 8, 8)
+WIDTHS = (24, 9, 7, 9, 8, 7, 8, 8)
 
 
 def table(records: Sequence[Record]) -> list[str]:
@@ -45,7 +45,8 @@ def red_sentence(outcome: Outcome) -> str:
 def _order(record: Record) -> tuple[object, ...]:
     spec = record.spec
     sizes = tuple(spec[letter] for letter in "BTHKV")
-    return spec["op"], sizes, spec["gates"], spec["qk_norm"], spec["timing"], len(spec["direction"]), spec["variant"]
+    regime = (spec["gates"], spec["qk_norm"])
+    return spec["op"], sizes, regime, bool(spec["variant"]), spec["timing"], len(spec["direction"]), spec["variant"]
 
 
 def _title(record: Record) -> str:
@@ -56,7 +57,7 @@ def _title(record: Record) -> str:
 
 def _cells(record: Record) -> tuple[str, ...]:
     spec, ms = record.spec, record.metric("ms")
-    name = spec["impl"] + ("" if not spec["variant"].endswith("0.7") else " gate_scale")
+    name = " ".join((spec["impl"], *spec["variant"].split(", ")[-1:])).rstrip()
     start = (name, SHORT.get(spec["direction"], spec["direction"]), SHORT.get(spec["timing"], spec["timing"]))
     if ms is None:
         word = "WRONG" if record.data.get("correct") is False else record.outcome

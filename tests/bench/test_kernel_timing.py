@@ -1,5 +1,6 @@
 """Timing: in turn, over all input sets, without the collector; ratios by pairs that drift cannot move."""
 
+import contextlib
 import gc
 import random
 from types import SimpleNamespace
@@ -120,3 +121,76 @@ def test_what_cannot_be_captured_is_timed_by_its_kernels_and_says_why(monkeypatc
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     timing.sampler([lambda: None], "device", "cuda")
     assert made == ["RuntimeError: operation not permitted when stream is capturing"]
+
+
+class Device:
+    """A GPU that never was: work takes the time it says, and events read its clock."""
+
+    def __init__(self, monkeypatch, launch_us=5.0):
+        self.now, self.launch_us, self.capturing = 0.0, launch_us, None
+        self.log: list[str] = []
+        monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: DeviceEvent(self))
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: DeviceGraph(self))
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+        monkeypatch.setattr(timing, "side_stream", lambda: None)
+
+    def work(self, us):
+        """Return a call of a kernel of this length."""
+
+        def call():
+            if self.capturing is not None:
+                self.capturing.append(us)
+            else:
+                self.now += us + self.launch_us
+
+        return call
+
+    @contextlib.contextmanager
+    def graph(self, graph, stream, capture_error_mode):
+        self.capturing = graph.kernels
+        yield
+        self.capturing = None
+
+
+class DeviceEvent:
+    def __init__(self, device):
+        self.device, self.at = device, 0.0
+
+    def record(self):
+        self.at = self.device.now
+
+    def synchronize(self):
+        pass
+
+    def elapsed_time(self, other):
+        return (other.at - self.at) / 1e3
+
+
+class DeviceGraph:
+    def __init__(self, device):
+        self.device, self.kernels = device, []
+
+    def replay(self):
+        self.device.now += sum(self.kernels)
+
+
+def test_a_graph_is_made_long_enough_and_leaves_launches_out(monkeypatch):
+    device = Device(monkeypatch)
+    sampler = timing.sampler([device.work(20.0), device.work(40.0)], "device", "cuda")
+    assert sampler.how == "graph"
+    assert sum(sampler.graph.kernels) >= 1000, "at least a millisecond"
+    assert sampler.sample() == pytest.approx(0.030), "the mean over the input sets, without launches"
+
+
+def test_a_long_call_is_captured_once_a_set(monkeypatch):
+    device = Device(monkeypatch)
+    sampler = timing.sampler([device.work(5000.0), device.work(5000.0)], "device", "cuda")
+    assert sampler.graph.kernels == [5000.0, 5000.0]
+    assert sampler.sample() == pytest.approx(5.0)
+
+
+def test_eager_time_has_the_launch_and_rotates(monkeypatch):
+    device = Device(monkeypatch, launch_us=50.0)
+    sampler = timing.sampler([device.work(10.0), device.work(30.0)], "eager", "cuda")
+    assert [sampler.sample() for _ in range(3)] == pytest.approx([0.060, 0.080, 0.060])

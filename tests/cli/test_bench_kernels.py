@@ -126,7 +126,8 @@ def test_all_parts_run_on_a_cpu(command):
     assert ended.code == 0, ended.err
     for op in ("gated_delta ", "gated_delta_step", "attention", "ssd", "wkv7", "short_convolution", "gated_norm"):
         assert f"\n{op}" in f"\n{ended.out}", op
-    assert "gate_scale" in ended.out
+    assert "torch gate_scale=0.7" in ended.out
+    assert "torch raw gates" in ended.out
 
 
 def test_a_first_call_is_timed_in_a_process_of_its_own(command):
