@@ -1,0 +1,133 @@
+"""The kernel launches that this package ships, by architecture and shape class: what is checked without a GPU.
+
+Found by running the real drivers on ``meta`` tensors, so that what is compiled is the shipped configuration.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gdnbench_kernels.launching import Launch, recorded
+
+ARCHITECTURES = (80, 90, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A call of the gated delta rule: sizes, and what is computed inside it.
+
+    Attributes:
+        batch, time, heads, group, key_dim, value_dim: sizes; ``group`` value heads for each key head.
+        raw: whether q and k are normalized, g and beta made from their logits, inside the kernels.
+        packed: whether sequences of different lengths lie in one row.
+        state: whether there is an initial and a final state.
+        aligned: whether rows begin at multiples of 16 bytes; where they do not, Hopper runs plain Triton.
+    """
+
+    batch: int = 8
+    time: int = 4096
+    heads: int = 16
+    group: int = 1
+    key_dim: int = 128
+    value_dim: int = 128
+    raw: bool = True
+    packed: bool = False
+    state: bool = False
+    aligned: bool = True
+
+
+# Where a kernel is told apart by its shape class: the head dims that the paper's widths and its peers use, one whose
+# dims are no powers of two, few long sequences (cut into pieces), packed ones, and inputs that come ready.
+_EVERYWHERE = {
+    "K 32, V 64": Shape(batch=60, time=1024, heads=6, key_dim=32, value_dim=64),
+    "K 128, V 128": Shape(),
+    "K 256, V 512": Shape(heads=6, key_dim=256, value_dim=512),
+}
+SHAPES = {
+    80: _EVERYWHERE,
+    90: _EVERYWHERE
+    | {f"{name}, unaligned": replace(shape, aligned=False) for name, shape in _EVERYWHERE.items()}
+    | {
+        "K 96, V 192": Shape(batch=32, time=1024, heads=6, key_dim=96, value_dim=192),
+        "K 128, V 256": Shape(batch=32, time=1024, heads=6, value_dim=256),
+        "K 128, V 128, one sequence": Shape(batch=1, time=32768, state=True),
+        "K 128, V 128, packed": Shape(batch=1, time=8192, group=2, packed=True, state=True),
+        "K 128, V 128, given": Shape(raw=False),
+    },
+    100: _EVERYWHERE,
+}
+
+
+def launches(arch: int) -> list[tuple[str, Launch]]:
+    """Return the launches that a GPU of ``arch`` (80, 90, 100) would make, each with the name of its case."""
+    runs: dict[str, Callable[[], None]] = {name: partial(_gated_delta, shape) for name, shape in SHAPES[arch].items()}
+    runs |= {"decode step": _step, "short convolution": _short_convolution, "gated norm": _gated_norm}
+    found = []
+    for name, run in runs.items():
+        with recorded(arch) as made:
+            run()
+        found += [(name, launch) for launch in made]
+    return found
+
+
+_half = partial(torch.empty, dtype=torch.bfloat16, device="meta")
+_single = partial(torch.empty, dtype=torch.float32, device="meta")
+
+
+def _gated_delta(shape: Shape) -> None:
+    """Run the gated delta rule forward and backward."""
+    from gdnbench_kernels.gated_delta.gpu import operator
+
+    value_heads, tokens = shape.heads * shape.group, (shape.batch, shape.time)
+    q, k = (_rows(shape, *tokens, shape.heads, shape.key_dim) for _ in range(2))
+    v = _rows(shape, *tokens, value_heads, shape.value_dim)
+    g, beta = (_half(*tokens, value_heads) for _ in range(2))
+    cu_seqlens = torch.empty(9, dtype=torch.int32, device="meta") if shape.packed else None
+    sequences = 8 if shape.packed else shape.batch
+    state = _single(sequences, value_heads, shape.key_dim, shape.value_dim) if shape.state else None
+    A_log, dt_bias = (_single(value_heads) if shape.raw else None for _ in range(2))
+    settings = {"scale": 0.5, "gate_scale": 1.0, "beta_range": 1.0 if shape.raw else None, "normalize": shape.raw}
+    inputs = q, k, v, g, beta, A_log, dt_bias, state, cu_seqlens
+    forward: Any = operator.forward
+    backward: Any = operator.backward
+    output, final, *kept = forward(*inputs, **settings, output_final_state=shape.state)
+    backward(*inputs, *kept, output, final if shape.state else None, **settings)
+
+
+def _rows(shape: Shape, *size: int) -> Tensor:
+    """Return a tensor that is contiguous, or a part of one whose rows are an element longer."""
+    return _half(size) if shape.aligned else _half(*size[:-1], size[-1] + 1)[..., :-1]
+
+
+def _step() -> None:
+    """Run one decode step of 64 sequences."""
+    from gdnbench_kernels.gated_delta.gpu.step import step
+
+    q, k, v = (_half(64, 16, 128) for _ in range(3))
+    g, beta = (_half(64, 16) for _ in range(2))
+    gates: dict[str, Any] = {"A_log": _single(16), "dt_bias": _single(16), "gate_scale": 1.0, "beta_range": 1.0}
+    step(q, k, v, g, beta, _single(64, 16, 128, 128), scale=0.5, normalize_qk=True, **gates)
+
+
+def _short_convolution() -> None:
+    """Run the convolution of q, k and v side by side, with SiLU, forward and backward."""
+    from gdnbench_kernels.short_convolution import gpu
+
+    x = _half(8, 4096, 3 * 16 * 128)
+    fixed = _half(x.shape[2], 4), None, None, None  # weight; neither bias, initial state nor packed sequences
+    y, _ = gpu.forward(x, *fixed, True, False)
+    gpu.backward(x, *fixed, y, None, True)
+
+
+def _gated_norm() -> None:
+    """Run the gated norm of 16 heads forward and backward."""
+    from gdnbench_kernels.gated_norm import gpu
+
+    x, z = (_half(8, 4096, 16, 128) for _ in range(2))
+    weight = _single(128)
+    y, rstd = gpu.forward(x, z, weight, 1e-5)
+    gpu.backward(y, x, z, weight, rstd)
