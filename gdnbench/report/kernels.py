@@ -107,13 +107,6 @@ class Timings:
         found = [record for record in self.records if record.spec["timing"] == "first_call"]
         return sorted(found, key=lambda record: (by_size(place(record)), _rank(record.spec["impl"])))
 
-    def peers(self) -> list[str]:
-        """Return the backends that others were compared with."""
-        return sorted({record.data["peer"] for record in self.records if record.data["peer"] in self._impls()})
-
-    def _impls(self) -> set[str]:
-        return {record.spec["impl"] for record in self.records}
-
 
 def place(record: Record) -> Place:
     """Return B, T, H, K, V of a record."""

@@ -23,9 +23,9 @@ from gdnbench.results import Record
 SHAPE = "B, T, H, K, V"
 NOTE = (
     "Median ± half of the range from the 10th to the 90th percentile, over rounds in which the backends of a shape and "
-    "regime were timed in turn, over inputs that together exceed the L2 cache threefold. "
-    "Device: the GPU's work alone (CUDA graph); eager: one call with its launches. Ratio: the peer's time over this "
-    "one, paired by round, with its 95% bootstrap interval. Floor: the larger of least bytes over copy bandwidth and "
+    "regime were timed in turn, over inputs that together exceed the L2 cache threefold. Device: the GPU's work alone "
+    "(CUDA graph); eager: one call with its launches. Ratio: the peer's time over this one, paired by round, with its "
+    "95% bootstrap interval; the peer itself has none. Floor: the larger of least bytes over copy bandwidth and "
     "operations over matmul rate, both calibrated in the same run. Errors: relative, against float64."
 )
 
@@ -226,11 +226,11 @@ def time_cell(record: Record | None) -> Cell:
 
 
 def ratio_cell(row: Timed) -> Cell:
-    """Return the ratio to the peer with its interval; for the peer itself that it is that."""
+    """Return the ratio to the peer with its interval."""
     ratio = row.ratio
     if ratio is not None:
         return Cell(text=ratio_text(ratio), value=ratio.mean, interval=ratio)
-    return plain("") if row.ms is None or row.any.data["peer"] else plain("peer or none")
+    return plain("")
 
 
 def ratio_text(ratio: Interval) -> str:
