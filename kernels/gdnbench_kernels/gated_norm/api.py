@@ -1,4 +1,4 @@
-"""Arguments, checks and shapes of the gated norm (Yang et al.: Gated Delta Networks, figure 1: norm, gate, output)."""
+"""Arguments, checks and shapes of the gated norm (Yang, Kautz, Hatamizadeh: Gated Delta Networks, figure 1)."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Arguments, checks and shapes of the short convolution (Fu et al.: H3, section 3.1, "shift SSM"; here with SiLU)."""
+"""Arguments, checks and shapes of the short convolution (Yang, Kautz, Hatamizadeh: Gated Delta Networks, figure 1)."""
 
 from typing import Literal
 

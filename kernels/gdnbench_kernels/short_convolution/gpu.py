@@ -1,8 +1,8 @@
 """Kernels of the short convolution: one pass over memory forward, one backward; taps meet in registers.
 
-A *tile* is ``GROUPS * RUN`` tokens of one sequence by ``BD`` channels. A thread owns a few channels and a run of
-consecutive tokens of them, so that it reads each input once (and the W - 1 before its run, which its neighbour reads
-too), whatever W is. Tiles are numbered by *slot*; packed sequences leave some slots unused.
+A *tile* is ``GROUPS`` stretches of consecutive tokens of one sequence by ``BD`` channels. A thread owns a few channels
+of one stretch (forward one run of ``RUN`` tokens, backward several), so that it reads each input once, and the W - 1
+before its stretch, which its neighbour reads too. Tiles are numbered by *slot*; packed sequences leave some unused.
 """
 
 from typing import Any
@@ -16,15 +16,13 @@ from gdnbench_kernels.gpu.activations import sigmoid
 from gdnbench_kernels.launching import launch
 
 THREADS = 128
-FORWARD_CHANNELS = 8  # of a thread: 16 bytes of half precision
-BACKWARD_CHANNELS = 4  # half as many, for it holds inputs, gradients, taps and their gradients at once
-RUN = 8
-BACKWARD_RUN = 4
-RUNS = 8
-SHORT_RUN = 2
-FEW_PROGRAMS = 528  # four for each SM of an H200; below that tiles get shorter
-BACKWARD_PROGRAMS = 2640  # about four rounds of an H200; each leaves one partial sum of the taps' gradients
-
+# Forward, a thread reads 16 bytes of half precision at once, and all inputs of its run before it stores anything.
+# Backward, half as much, for it holds inputs, gradients, taps and their gradients at once: it walks over several runs,
+# handing on what the next begins with.
+FORWARD_CHANNELS, FORWARD_RUN = 8, 8
+BACKWARD_CHANNELS, BACKWARD_RUN, BACKWARD_RUNS = 4, 4, 8
+SHORT_RUN, FEW_PROGRAMS = 2, 528  # shorter runs where there are fewer programs than four for each SM of an H200
+BACKWARD_PROGRAMS = 2640  # twenty for each SM of an H200; each leaves one partial sum of the taps' gradients
 COUNTED = tl.constexpr(256)  # packed sequences that are looked through at once
 
 
@@ -39,7 +37,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Return the output and the final state (empty where it is not wanted); see `short_convolution.api`."""
     y, final = results(x, weight, cu_seqlens, output_final_state)
-    tile = _tile(x.shape[2], FORWARD_CHANNELS, RUN)
+    tile = _tile(x.shape[2], FORWARD_CHANNELS, FORWARD_RUN)
     slots = _slots(x, cu_seqlens, 0, tile)
     blocks = triton.cdiv(x.shape[2], tile["BD"])
     if slots * blocks < FEW_PROGRAMS:
@@ -72,7 +70,7 @@ def backward(
     """
     channels, width = weight.shape
     dy = dy if dy.stride(2) == 1 else dy.contiguous()
-    tile = _tile(channels, BACKWARD_CHANNELS, BACKWARD_RUN) | {"RUNS": RUNS}
+    tile = _tile(channels, BACKWARD_CHANNELS, BACKWARD_RUN) | {"RUNS": BACKWARD_RUNS}
     blocks = triton.cdiv(channels, tile["BD"])
     slots = _slots(x, cu_seqlens, width - 1, tile)
     per_program = triton.cdiv(slots * blocks, BACKWARD_PROGRAMS)

@@ -69,7 +69,7 @@ def step(
         dt_bias=dt_bias,
         state=state,
         o=o,
-        **{f"{name}_s{dim}": x.stride(i) for name, x in _token(q, k, v, g, beta, state) for i, dim in enumerate("bh")},
+        **_strides(q=q, k=k, v=v, g=g, beta=beta, state=state),
         H=heads,
         HV=value_heads,
         scale=float(scale),
@@ -85,8 +85,8 @@ def step(
     return o
 
 
-def _token(*tensors: Tensor) -> zip:
-    return zip(("q", "k", "v", "g", "beta", "state"), tensors, strict=True)
+def _strides(**tensors: Tensor) -> dict[str, int]:
+    return {f"{name}_s{letter}": x.stride(dim) for name, x in tensors.items() for dim, letter in enumerate("bh")}
 
 
 def _columns(heads: int, key_dim: int, value_dim: int, element_size: int) -> int:
@@ -161,8 +161,20 @@ def gated_delta_step(
     normalize_qk: bool,
 ) -> Tensor:
     """Call `step` as an operator of PyTorch, for ``torch.compile``; it has no gradient."""
-    gate = dict(A_log=A_log, dt_bias=dt_bias, gate_scale=gate_scale, beta_range=beta_range)
-    return step(q, k, v, g, beta, state, scale=scale, normalize_qk=normalize_qk, **gate)
+    return step(
+        q,
+        k,
+        v,
+        g,
+        beta,
+        state,
+        scale=scale,
+        normalize_qk=normalize_qk,
+        A_log=A_log,
+        dt_bias=dt_bias,
+        gate_scale=gate_scale,
+        beta_range=beta_range,
+    )
 
 
 @gated_delta_step.register_fake
