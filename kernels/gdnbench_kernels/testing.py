@@ -120,15 +120,16 @@ def run_with_gradients(
     impl: str,
     seed: int = 0,
     through: tuple[str, ...] = ("output", "state"),
+    laid_out: Callable[[Tensors], Tensors] = dict,
     **settings: Any,
 ) -> Tensors:
     """Return `run`'s tensors and, as ``d_name``, the gradient of a fixed random projection of them by each input.
 
     The projection is of the results named in ``through`` alone. Its weights are numbers of bfloat16, so that every
-    type takes the same ones.
+    type takes the same ones. ``laid_out`` may give the inputs other strides, differentiably.
     """
     leaves = {name: x.detach().clone().requires_grad_() for name, x in tensors.items()}
-    results = run(operation, leaves, impl=impl, **settings)
+    results = run(operation, laid_out(leaves), impl=impl, **settings)
     rng = torch.Generator().manual_seed(seed)
     weights = {name: torch.randn(x.shape, generator=rng).bfloat16().to(x) for name, x in results.items()}
     projected = [name for name in results if name in through]

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from gdnbench_kernels.gated_delta import gated_delta_rule
 from gdnbench_kernels.gated_delta.gpu import operator  # noqa: F401  (registers the custom ops)
 from gdnbench_kernels.testing import Case
-from torch import nn
 
 from tests.operations.agreement import RAW, disagreements, draw, exact, run
+from tests.operations.layer import Layer, forward_and_backward
 
 F32 = torch.float32
 OPTIONAL = ("A_log", "dt_bias", "initial_state")
@@ -38,40 +37,13 @@ def test_forward_and_backward_are_proper_operators(case, options):
     torch.library.opcheck(ops.gated_delta_backward.default, (*plain[:9], *kept, output, final, *plain[9:]))
 
 
-class Layer(nn.Module):
-    """Projections around the rule, so that its arguments are slices and its results are used."""
-
-    def __init__(self, raw):
-        super().__init__()
-        self.project = nn.Linear(16, 2 * 16 + 2 * 24 + 2 * 2)
-        self.out = nn.Linear(2 * 24, 16)
-        self.A_log, self.dt_bias = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.full((2,), -3.0))
-        self.raw = raw
-
-    def forward(self, x, state):
-        q, k, v, g, beta = self.project(x).split([16, 16, 48, 2, 2], -1)
-        settings = {"normalize_qk": True, "A_log": self.A_log, "dt_bias": self.dt_bias, "beta_range": 1.0}
-        if not self.raw:
-            settings, g, beta = {"normalize_qk": True}, -g.abs(), beta.sigmoid()
-        q, k, v = q.unflatten(-1, (1, 16)), k.unflatten(-1, (1, 16)), v.unflatten(-1, (2, 24))
-        output, state = gated_delta_rule(
-            q, k, v, g, beta, initial_state=state, output_final_state=True, impl="triton", **settings
-        )
-        return self.out(output.flatten(2)), state
-
-
 @pytest.mark.parametrize("raw", [False, True])
 def test_compiles_without_a_graph_break(raw):
     torch.manual_seed(0)
-    layer = Layer(raw)
+    layer = Layer(heads=1, group=2, key_dim=16, value_dim=24, raw=raw)
+    x, state = torch.randn(1, 66, 32, requires_grad=True), torch.randn(1, 2, 16, 24, requires_grad=True)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    x, state = torch.randn(1, 66, 16, requires_grad=True), torch.randn(1, 2, 16, 24, requires_grad=True)
-    wanted = [x, state, *(p for name, p in layer.named_parameters() if raw or name not in ("A_log", "dt_bias"))]
-    found = []
-    for form in (layer, compiled):
-        output, final = form(x, state)
-        found.append([output, final, *torch.autograd.grad(output.square().sum() + final.sum(), wanted)])
-    for eager, traced in zip(*found):
+    for eager, traced in zip(*(forward_and_backward(form, x, state) for form in (layer, compiled)), strict=True):
         torch.testing.assert_close(traced, eager)
 
 

@@ -1,4 +1,4 @@
-"""The chunked kernels of the gated delta rule at every kind of shape: head dims, lengths, groups, packed, pieces, strides."""
+"""The chunked kernels of the gated delta rule at shapes of every kind: head dims, lengths, groups, pieces, strides."""
 
 import itertools
 
@@ -9,8 +9,8 @@ from gdnbench_kernels.gated_delta.gpu import segments
 from gdnbench_kernels.testing import Case
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
+from tests.operations import layouts
 from tests.operations.agreement import RAW, Call, disagreements, draw, exact, run
 
 F32 = torch.float32
@@ -103,58 +103,31 @@ def test_gradients_of_one_result_alone(through, state, pieces, request):
     assert mismatches(call, through=(through,)) == {}
 
 
-def as_they_are(*parts):
-    return parts
-
-
-def of_one_projection(*parts):
-    """Return slices of one tensor ``[B, T, all features]``."""
-    flat = [x.flatten(2) for x in parts]
-    slices = torch.cat(flat, -1).split([x.shape[-1] for x in flat], -1)
-    return [piece.unflatten(-1, x.shape[2:]) for piece, x in zip(slices, parts)]
-
-
-def between_nan(*parts):
-    """Return the middle of tensors that are NaN around it in every dimension."""
-    views = []
-    for x in parts:
-        around = F.pad(x, (8, 8) + (1, 1) * (x.ndim - 1), value=torch.nan)
-        views.append(around[(*(slice(1, -1) for _ in x.shape[1:]), slice(8, -8))])
-    return views
-
-
-def heads_first(*parts):
-    return [x.transpose(1, 2).contiguous().transpose(1, 2) for x in parts]
-
-
 @pytest.mark.parametrize("raw", [(), RAW])
-def test_strided_arguments(raw):
-    call = draw(Case(batch=2, time=70, heads=1, group=2, key_dim=24, value_dim=16), F32, raw=raw)
-    leaves = {name: x.clone().requires_grad_() for name, x in call.tensors.items()}
-    names = ("q", "k", "v", "g", "beta")
-
-    def results(relayout):
-        x = leaves | dict(zip(names, relayout(*(leaves[name] for name in names)), strict=True))
-        assert any(not x[name].is_contiguous() for name in names) or relayout is as_they_are
-        output, state = gated_delta_rule(**x, **call.settings, output_final_state=True, impl="triton")
-        weights = torch.linspace(-1, 1, output.numel()).view(output.mT.shape).mT, torch.ones_like(state)
-        return [output, state, *torch.autograd.grad([output, state], list(leaves.values()), weights)]
-
-    plain = results(as_they_are)
-    for relayout in (of_one_projection, between_nan, heads_first):
-        assert all(map(torch.equal, results(relayout), plain)), relayout.__name__
+def test_strides(raw):
+    call = draw(Case(batch=2, time=66, heads=1, group=2, key_dim=24, value_dim=16), F32, raw=raw)
+    plain = run(call)
+    for laid_out in layouts.ALL:
+        assert not laid_out(call.tensors)["v"].is_contiguous()
+        found = run(call, laid_out=laid_out)
+        assert all(torch.equal(found[name], plain[name]) for name in plain), laid_out.__name__
 
 
-def test_a_cotangent_without_strides():
-    call = draw(Case(batch=1, time=66, heads=1, key_dim=16, value_dim=16, state=False), F32)
+@pytest.mark.parametrize(
+    "strided",
+    [torch.ones(()).expand(1, 66, 2, 16), torch.ones(1, 66, 16, 2).mT, torch.ones(1, 2, 66, 16).transpose(1, 2)],
+)
+def test_strides_of_the_cotangent(strided):
+    call = draw(Case(batch=1, time=66, heads=2, key_dim=16, value_dim=16, state=False), F32)
     leaves = {name: x.clone().requires_grad_() for name, x in call.tensors.items()}
     output, none = gated_delta_rule(**leaves, **call.settings, impl="triton")
     assert none is None
-    expanded, written_out = (
+    assert not strided.is_contiguous()
+    found, expected = (
         torch.autograd.grad(output, list(leaves.values()), weights, retain_graph=True)
-        for weights in (torch.ones(()).expand_as(output), torch.ones_like(output))
+        for weights in (strided, strided.contiguous())
     )
-    assert all(map(torch.equal, expanded, written_out))
+    assert all(map(torch.equal, found, expected))
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)

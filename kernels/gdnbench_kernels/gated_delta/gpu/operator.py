@@ -112,7 +112,7 @@ def backward(
     beta_range: float | None,
     normalize: bool,
 ) -> Tensors:
-    """Return the gradients of q, k, v, g, beta, of A_log and dt_bias as one tensor ``[2, HV]``, and of the initial state.
+    """Return the gradients of q, k, v, g, beta, of A_log and dt_bias (one tensor ``[2, HV]``) and of the initial state.
 
     What there is no argument for is empty. No result is a view of another: an operator's may not be.
 
@@ -265,7 +265,8 @@ def _differentiate(ctx: Any, do: Tensor | None, d_final: Tensor | None, *rest: N
     if d_final is not None:
         d_final = d_final.contiguous()
     found = gated_delta_backward(*saved, do, d_final, *ctx.options)
-    by_argument = (*found[:5], *(found[5] if len(found[5]) else (None, None)), found[6], None)
+    d_gate = (None, None) if arguments[5] is None else found[5].unbind()
+    by_argument = (*found[:5], *d_gate, found[6], None)
     gradients = [None if x is None else d for x, d in zip(arguments, by_argument)]
     return *gradients, *(None,) * 5
 
