@@ -18,7 +18,7 @@ HOPPER = 90
 TOKENS = ("q", "k", "v", "do", "output", "delta", "dx")  # what the copy engine moves and a caller laid out
 
 # Kernels that run in Gluon where they can; taking a name out makes the plain version run (benchmarks compare the two).
-GLUON = {"scan", "reverse"}
+GLUON = {"prepare", "scan", "reverse"}
 
 
 def prepare(layout: Layout, **arguments: Any) -> None:

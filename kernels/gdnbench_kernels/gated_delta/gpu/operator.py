@@ -14,12 +14,12 @@ _OPTIONS = "float scale, float gate_scale, float? beta_range, bool normalize"
 _LIBRARY.define(
     "gated_delta_forward(Tensor q, Tensor k, Tensor v, Tensor g, Tensor beta, Tensor? A_log, Tensor? dt_bias, "
     f"Tensor? initial_state, Tensor? cu_seqlens, {_OPTIONS}, bool output_final_state) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 _LIBRARY.define(
     "gated_delta_backward(Tensor q, Tensor k, Tensor v, Tensor g, Tensor beta, Tensor? A_log, Tensor? dt_bias, "
     "Tensor? initial_state, Tensor? cu_seqlens, Tensor inverse, Tensor attention, Tensor rows, Tensor starts, "
-    f"Tensor transition, Tensor do, Tensor? d_final, {_OPTIONS}) "
+    f"Tensor transition, Tensor lengths, Tensor do, Tensor? d_final, {_OPTIONS}) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
@@ -46,13 +46,13 @@ def forward(
 
     Returns:
         The output, the final state, and what the backward pass needs: inverse, attention, rows (see the package), and
-        where sequences are cut into pieces the state that each piece starts from and its transition. What does not
-        exist in a call is an empty tensor.
+        where sequences are cut into pieces the state that each piece starts from, its transition, and how much of it
+        reaches its ends (`segments.reach`). What does not exist in a call is an empty tensor.
     """
     layout = Layout.of(q, v, cu_seqlens)
     pieces = segments.pieces_per_sequence(layout)
     results = _results(q, v, layout, pieces, normalize, output_final_state)
-    output, final, inverse, attention, rows, starts, transition = results
+    output, final, inverse, attention, rows, starts, transition, lengths = results
     prepare(
         layout,
         q=q,
@@ -72,7 +72,8 @@ def forward(
     walk = dict(k=k, v=v, inverse=inverse, rows=rows)
     if pieces > 1:
         ends = torch.empty_like(starts)
-        scan(layout, pieces, **walk, final=ends, transition=transition)
+        segments.reach(layout, pieces, k=k, rows=rows, lengths=lengths)
+        scan(layout, pieces, **walk, final=ends, transition=transition, lengths=lengths[0])
         segments.chain(layout, pieces, transition=transition, ends=ends, carried=starts, boundary=initial_state)
         final = ends  # done with: it takes each piece's true end
     scan(
@@ -105,6 +106,7 @@ def backward(
     rows: Tensor,
     starts: Tensor,
     transition: Tensor,
+    lengths: Tensor,
     do: Tensor,
     d_final: Tensor | None,
     scale: float,
@@ -132,7 +134,7 @@ def backward(
     ends, begins = d_final, None if initial_state is None else d_initial
     if pieces > 1:
         own, ends, begins = (torch.empty_like(starts) for _ in range(3))
-        reverse(layout, pieces, **walk, initial_grad=own)
+        reverse(layout, pieces, **walk, initial_grad=own, lengths=lengths[1])
         segments.chain(layout, pieces, transition=transition, ends=own, carried=ends, boundary=d_final, backward=True)
     dstates = torch.empty_like(states)
     dx = dv if gradients.key_tiles(layout, q.device) == 1 else torch.empty_like(dv)
@@ -181,10 +183,11 @@ def _results(q: Tensor, v: Tensor, layout: Layout, pieces: int, normalize: bool,
     state = layout.value_heads, layout.key_dim, layout.value_dim
     final = none.new_empty(layout.sequences, *state) if output_final_state else none.clone()
     if pieces == 1:
-        return v.new_empty(v.shape), final, inverse, attention, rows, none, none.clone()
+        return v.new_empty(v.shape), final, inverse, attention, rows, none, none.clone(), none.int()
     count = layout.sequences * pieces
     transition = none.new_empty(count, layout.value_heads, layout.key_dim, layout.key_dim)
-    return v.new_empty(v.shape), final, inverse, attention, rows, none.new_empty(count, *state), transition
+    lengths = none.new_empty(2, count, layout.value_heads, dtype=torch.int32)
+    return v.new_empty(v.shape), final, inverse, attention, rows, none.new_empty(count, *state), transition, lengths
 
 
 def _gradients(

@@ -23,6 +23,7 @@ def run(
     dx: Tensor | None = None,
     final_grad: Tensor | None = None,
     initial_grad: Tensor | None = None,
+    lengths: Tensor | None = None,
 ) -> None:
     """Walk each of ``sequences * segments`` pieces from ``final_grad``, the gradient of its end state (None: zero).
 
@@ -34,6 +35,7 @@ def run(
         dstates, dx: together; the gradient of the state at each chunk's end ``[N, HV, K, V]``, and of X
             ``[B, T, HV, V]``.
         final_grad, initial_grad: float32 ``[pieces, HV, K, V]``; the latter is written.
+        lengths: int32 ``[pieces, HV]``, walk only so many of the first chunks (`segments.reach`).
     """
     chosen = configuration("reverse", k.device, layout, pieces=layout.sequences * segments)
     launch(
@@ -49,6 +51,7 @@ def run(
         dx=dx,
         final_grad=final_grad,
         initial_grad=initial_grad,
+        lengths=lengths,
         **strides(q=q, k=k, do=do, dx=dx),
         **layout.kernel_arguments(),
         segments=segments,
@@ -63,7 +66,7 @@ def run(
 
 @triton.jit(do_not_specialize=["T", "segments"])
 def reverse_kernel(
-    q, k, do, inverse, attention, rows, dstates, dx, final_grad, initial_grad,
+    q, k, do, inverse, attention, rows, dstates, dx, final_grad, initial_grad, lengths,
     q_sb, q_st, q_sh, k_sb, k_st, k_sh, do_sb, do_st, do_sh, dx_sb, dx_st, dx_sh,
     T, H, HV, cu_seqlens, chunk_starts, segments,
     C: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, V: tl.constexpr, VB: tl.constexpr, R: tl.constexpr,
@@ -77,6 +80,8 @@ def reverse_kernel(
     head = tl.program_id(1)
     DT: tl.constexpr = k.dtype.element_ty
     batch, first, end, slot, chunk, chunk_end = locate_piece(piece, segments, T, cu_seqlens, chunk_starts, C)
+    if lengths is not None:
+        chunk_end = chunk + tl.load(lengths + piece * HV + head)
     batch = batch.to(tl.int64)
     key_head = head // (HV // H)
     t = tl.arange(0, C)

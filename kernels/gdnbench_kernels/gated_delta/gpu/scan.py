@@ -25,6 +25,7 @@ def run(
     delta: Tensor | None = None,
     final: Tensor | None = None,
     transition: Tensor | None = None,
+    lengths: Tensor | None = None,
 ) -> None:
     """Walk each of ``sequences * segments`` pieces from its ``initial`` state (None: zero).
 
@@ -37,6 +38,7 @@ def run(
         states, delta: together; the state at each chunk's start ``[N, HV, K, V]`` and ``Delta [B, T, HV, V]``.
         final: float32 ``[pieces, HV, K, V]``, the state at each piece's end.
         transition: float32 ``[pieces, HV, K, K]``, the matrix M of a piece: ``final = M initial + ...``.
+        lengths: int32 ``[pieces, HV]``, walk only so many of the last chunks (`segments.reach`), from a zero state.
     """
     chosen = configuration("scan", k.device, layout, pieces=layout.sequences * segments)
     value_tiles = triton.cdiv(layout.value_dim, chosen["VB"])
@@ -56,6 +58,7 @@ def run(
         delta=delta,
         final=final,
         transition=transition,
+        lengths=lengths,
         **strides(q=q, k=k, v=v, output=output, delta=delta),
         **layout.kernel_arguments(),
         segments=segments,
@@ -70,7 +73,7 @@ def run(
 
 @triton.jit(do_not_specialize=["T", "segments"])
 def scan_kernel(
-    q, k, v, inverse, attention, rows, initial, output, states, delta, final, transition,
+    q, k, v, inverse, attention, rows, initial, output, states, delta, final, transition, lengths,
     q_sb, q_st, q_sh, k_sb, k_st, k_sh, v_sb, v_st, v_sh, output_sb, output_st, output_sh, delta_sb, delta_st, delta_sh,
     T, H, HV, cu_seqlens, chunk_starts, segments,
     C: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, V: tl.constexpr, VB: tl.constexpr, R: tl.constexpr,
@@ -87,6 +90,11 @@ def scan_kernel(
     VALUE_TILES: tl.constexpr = (V + VB - 1) // VB
     DT: tl.constexpr = k.dtype.element_ty
     batch, first, end, slot, chunk, chunk_end = locate_piece(piece, segments, T, cu_seqlens, chunk_starts, C)
+    identity = 1.0
+    if lengths is not None:
+        skipped = chunk_end - chunk - tl.load(lengths + piece * HV + head)
+        chunk += skipped
+        identity = tl.where(skipped > 0, 0.0, 1.0)
     batch = batch.to(tl.int64)
     key_head = head // (HV // H)
     t = tl.arange(0, C)
@@ -103,7 +111,7 @@ def scan_kernel(
     else:
         S = tl.zeros([KP, VB], tl.float32)
     if transition is not None:
-        S += tl.where((kc[:, None] == vc[None, :] - VALUE_TILES * VB) & in_k, 1.0, 0.0)
+        S += tl.where((kc[:, None] == vc[None, :] - VALUE_TILES * VB) & in_k, identity, 0.0)
 
     for n in tl.range(chunk, chunk_end, num_stages=STAGES):
         token = first.to(tl.int64) + n * C

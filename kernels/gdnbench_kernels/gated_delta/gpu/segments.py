@@ -5,7 +5,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu.configurations import configuration
-from gdnbench_kernels.gated_delta.gpu.layout import Layout
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, locate_piece, strides
 from gdnbench_kernels.launching import launch
 
 WIDEST_KEYS = 128  # a piece's transition matrix [K, K] must fit in one program
@@ -24,6 +24,80 @@ def pieces_per_sequence(layout: Layout) -> int:
         return 1
     programs = layout.sequences * layout.value_heads * triton.cdiv(layout.value_dim, VALUE_TILE)
     return max(min(FULL // programs, layout.chunks_per_sequence // SHORTEST, MOST), 1)
+
+
+# What is left of a state after its transitions have shrunk it by 2^-24 is below the rounding of float32.
+FORGOTTEN = tl.constexpr(-24.0)
+MARGIN = tl.constexpr(2.0)
+LOOKBACK = tl.constexpr(64)
+
+
+def reach(layout: Layout, segments: int, *, k: Tensor, rows: Tensor, lengths: Tensor) -> None:
+    """Find how many chunks of a piece reach its end, and its start, at all: what decay leaves nothing of can be skipped.
+
+    Args:
+        layout: sizes.
+        segments: pieces of a sequence.
+        k, rows: as the package describes.
+        lengths: int32 ``[2, pieces, HV]``, written: the last chunks of a piece that its end state depends on, and the
+            first that the gradient at its start depends on. All of its chunks where it does not forget.
+    """
+    launch(
+        reach_kernel,
+        (layout.sequences * segments, layout.value_heads, 2),
+        k=k,
+        rows=rows,
+        lengths=lengths,
+        **strides(k=k),
+        **layout.kernel_arguments(),
+        segments=segments,
+        C=CHUNK,
+        K=layout.key_dim,
+        KP=triton.next_power_of_2(layout.key_dim),
+        R=rows.shape[2],
+        num_warps=4,
+    )
+
+
+@triton.jit(do_not_specialize=["T", "segments"])
+def reach_kernel(
+    k, rows, lengths, k_sb, k_st, k_sh, T, H, HV, cu_seqlens, chunk_starts, segments,
+    C: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, R: tl.constexpr,
+):  # fmt: skip
+    """Program (piece, value head, end or start).
+
+    A token's transition ``e^g (I - beta k k^T)`` has the norm ``e^g max(1, |1 - beta k^2|)``: decay alone finds the
+    chunks, then what keys longer than one (or than 2 / beta) let grow in those is added, and must not undo it.
+    """
+    piece = tl.program_id(0)
+    head = tl.program_id(1)
+    from_start = tl.program_id(2)
+    batch, first, end, slot, chunk, chunk_end = locate_piece(piece, segments, T, cu_seqlens, chunk_starts, C)
+    chunks = chunk_end - chunk
+    i = tl.arange(0, LOOKBACK)
+    n = tl.where(from_start == 1, chunk + i, chunk_end - 1 - i)
+    totals = rows + ((slot + n).to(tl.int64) * HV + head) * R * C + 5 * C - 1
+    left = tl.cumsum(tl.load(totals, mask=i < chunks, other=0.0), 0)
+    length = tl.sum(tl.where((left > FORGOTTEN - MARGIN) & (i < chunks), 1, 0), 0) + 1
+    if length > tl.minimum(chunks, LOOKBACK):
+        length = chunks
+    elif R == 5:  # keys as given: normalized ones cannot grow a state, since beta is at most 2
+        t = tl.arange(0, C)
+        kc = tl.arange(0, KP)
+        k += batch.to(tl.int64) * k_sb + head // (HV // H) * k_sh
+        growth = tl.zeros([C], tl.float32)
+        for j in tl.range(0, length):
+            m = tl.where(from_start == 1, chunk + j, chunk_end - 1 - j)
+            token = first.to(tl.int64) + m * C
+            inside = (token + t < end)[:, None] & (kc < K)[None, :]
+            tile = tl.load(k + (token + t)[:, None] * k_st + kc[None, :], mask=inside, other=0.0).to(tl.float32)
+            beta = tl.load(rows + ((slot + m).to(tl.int64) * HV + head) * R * C + t)
+            growth += tl.log2(tl.maximum(tl.abs(1.0 - beta * tl.sum(tile * tile, 1)), 1.0))
+        kept = tl.sum(tl.where(i == length - 1, left, 0.0), 0) + tl.sum(growth, 0)
+        if kept > FORGOTTEN:
+            length = chunks
+    at = (from_start * tl.num_programs(0) + piece) * HV + head
+    tl.store(lengths + at, length)
 
 
 def chain(

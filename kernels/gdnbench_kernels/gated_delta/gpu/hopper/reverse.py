@@ -139,6 +139,7 @@ def run(
     dx: Tensor | None = None,
     final_grad: Tensor | None = None,
     initial_grad: Tensor | None = None,
+    lengths: Tensor | None = None,
     chosen: Configuration | None = None,
 ) -> None:
     """Walk each of ``sequences * segments`` pieces from its ``final_grad``: `gated_delta.gpu.reverse.run` for sm_90.
@@ -172,6 +173,7 @@ def run(
         ragged=dx if layout.cu_seqlens is not None else None,
         final_grad=final_grad,
         initial_grad=initial_grad,
+        lengths=lengths,
         **layout.kernel_arguments(),
         segments=segments,
         tiles=tiles,
@@ -194,7 +196,7 @@ def run(
 
 @gluon.jit(do_not_specialize=["T", "segments", "tiles"])
 def reverse_kernel(
-    q, k, do, inverse, attention, factors, dstates, dx, ragged, final_grad, initial_grad,
+    q, k, do, inverse, attention, factors, dstates, dx, ragged, final_grad, initial_grad, lengths,
     T, H, HV, cu_seqlens, chunk_starts, segments, tiles,
     C: gl.constexpr, K: gl.constexpr, V: gl.constexpr, R: gl.constexpr, SLICE: gl.constexpr, SLICES: gl.constexpr,
     WARPGROUPS: gl.constexpr, STAGES: gl.constexpr, OUT_TILES: gl.constexpr, HELD: gl.constexpr, CHAINED: gl.constexpr,
@@ -220,6 +222,8 @@ def reverse_kernel(
     head = gl.program_id(0) // tiles % HV
     piece = gl.program_id(0) // tiles // HV
     batch, first, end, slot, chunk, chunk_end = locate_piece(piece, segments, T, cu_seqlens, chunk_starts, C)
+    if lengths is not None:
+        chunk_end = chunk + gl.load(lengths + piece * HV + head)
     # Batch row; first token of the piece's last chunk and the sequence's end; that chunk's [64, 64] block; chunks to
     # walk; value head; column of V.
     last = chunk_end - 1

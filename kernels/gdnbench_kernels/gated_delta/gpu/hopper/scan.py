@@ -95,9 +95,9 @@ def configure(layout: Layout, *, output: bool, states: bool, pieces: int) -> Con
     """Return the configuration for sizes and for what is written; `pieces` of all sequences.
 
     - The widest slices of K without zeros beyond multiples of 32; above 128 keys at most 64 (registers).
-    - Two state warpgroups, which share the ring, unless V has no second half or programs would be too few: as measured,
-      outputs want two programs an SM of either kind, states one.
-    - Programs by SM: what registers allow (two warpgroups: 1; one: 2, up to 32 keys 3), then two stages for each.
+    - Two state warpgroups, which share the ring, unless V has no second half or there were fewer than two programs to
+      an SM (as measured).
+    - Programs by SM: one, which then has more stages; with one warpgroup up to 64 keys 2, up to 32 keys 3.
     - Then as many stages as fit.
     """
     padded = triton.cdiv(layout.key_dim, 32) * 32
@@ -105,8 +105,8 @@ def configure(layout: Layout, *, output: bool, states: bool, pieces: int) -> Con
     slice_width = max(width for width in widths if padded % width == 0)
     halves = triton.cdiv(layout.value_dim, 64)
     programs = triton.cdiv(halves, 2) * layout.value_heads * pieces
-    warpgroups = 1 if halves == 1 or programs < (2 if output else 0.5) * SMS else 2
-    residents = (1,) if warpgroups == 2 or padded > 128 else (2, 1) if padded > 32 else (3, 2, 1)
+    warpgroups = 1 if halves == 1 or programs < 2 * SMS else 2
+    residents = (1,) if warpgroups == 2 or padded > 64 else (2, 1) if padded > 32 else (3, 2, 1)
     for resident in residents:
         for stages in (4, 3, 2):
             chosen = Configuration(
@@ -159,6 +159,7 @@ def run(
     delta: Tensor | None = None,
     final: Tensor | None = None,
     transition: Tensor | None = None,
+    lengths: Tensor | None = None,
     chosen: Configuration | None = None,
 ) -> None:
     """Walk each of ``sequences * segments`` pieces from its ``initial`` state: `gated_delta.gpu.scan.run` for sm_90.
@@ -196,6 +197,7 @@ def run(
         initial=initial,
         final=final,
         transition=transition,
+        lengths=lengths,
         **layout.kernel_arguments(),
         segments=segments,
         tiles=tiles,
@@ -224,7 +226,7 @@ def _descriptor(x: Tensor | None, tile: list[int]) -> TensorDescriptor | None:
 
 @gluon.jit(do_not_specialize=["T", "H", "HV", "segments", "tiles"])
 def scan_kernel(
-    k, q, v, inverse, attention, factors, tokens, states, ragged, decay, initial, final, transition,
+    k, q, v, inverse, attention, factors, tokens, states, ragged, decay, initial, final, transition, lengths,
     T, H, HV, cu_seqlens, chunk_starts, segments, tiles,
     C: gl.constexpr, K: gl.constexpr, V: gl.constexpr, R: gl.constexpr, SLICE: gl.constexpr, SLICES: gl.constexpr,
     WARPGROUPS: gl.constexpr, STAGES: gl.constexpr, OVERLAP: gl.constexpr, WORKER_REGISTERS: gl.constexpr,
@@ -250,6 +252,11 @@ def scan_kernel(
     head = gl.program_id(0) // tiles % HV
     piece = gl.program_id(0) // tiles // HV
     batch, first, end, slot, chunk, chunk_end = locate_piece(piece, segments, T, cu_seqlens, chunk_starts, C)
+    identity = 1.0
+    if lengths is not None:
+        skipped = chunk_end - chunk - gl.load(lengths + piece * HV + head)
+        chunk += skipped
+        identity = gl.where(skipped > 0, 0.0, 1.0)
     # Batch row; first token and the sequence's end; first [64, 64] block; chunks to walk; value head; column of V.
     here = (batch, first + chunk * C, end, (slot + chunk) * HV + head, chunk_end - chunk, head, tile * WARPGROUPS * 64)
 
@@ -260,7 +267,7 @@ def scan_kernel(
         gl.warp_specialize(
             [
                 (_walk, (0, rings, out, q, tokens, states, ragged, decay, initial, final, transition, here, piece, HV,
-                         K, V, R, OVERLAP)),
+                         identity, K, V, R, OVERLAP)),
                 (_load, (rings, k, q, v, inverse, attention, factors, here, key_head, HV, R)),
             ],
             [1],
@@ -270,9 +277,9 @@ def scan_kernel(
         gl.warp_specialize(
             [
                 (_walk, (0, rings, out, q, tokens, states, ragged, decay, initial, final, transition, here, piece, HV,
-                         K, V, R, OVERLAP)),
+                         identity, K, V, R, OVERLAP)),
                 (_walk, (1, rings, out, q, tokens, states, ragged, decay, initial, final, transition, here, piece, HV,
-                         K, V, R, OVERLAP)),
+                         identity, K, V, R, OVERLAP)),
                 (_load, (rings, k, q, v, inverse, attention, factors, here, key_head, HV, R)),
             ],
             [4, 1],
@@ -326,8 +333,9 @@ def _load(rings, k, q, v, inverse, attention, factors, here, key_head, HV, R):
 
 @gluon.jit
 def _walk(
-    w, rings, out, q, tokens, states, ragged, decay, initial, final, transition, here, piece, HV, K, V, R, OVERLAP
-):
+    w, rings, out, q, tokens, states, ragged, decay, initial, final, transition, here, piece, HV,
+    identity, K, V, R, OVERLAP
+):  # fmt: skip
     """State warpgroup ``w``: 64 rows of S^T through all chunks of the piece."""
     k_ring, q_ring, v_ring, t_ring, p_ring, row_ring, full, empty = rings
     token_tile, state_tile = out
@@ -360,7 +368,7 @@ def _walk(
         else:
             part = gl.zeros([64, SLICE], gl.float32, BY_KEY)
         if transition is not None:
-            part += gl.where(kc == vc - IDENTITY, 1.0, 0.0)
+            part += gl.where(kc == vc - IDENTITY, identity, 0.0)
         S = S + (part,)
 
     # The last decay of a chunk is its total; it is read a chunk ahead.

@@ -54,11 +54,12 @@ def allocate(descriptor, count: gl.constexpr):
 
 @gluon.jit
 def store_tokens(tile, tokens, ragged, batch, token, end, head, column, C: gl.constexpr, V: gl.constexpr):
-    """Start the store of a tile ``[1, C, 1, 64]`` of shared memory to ``tokens [B, T, H, V]``, not beyond ``end``.
+    """Start the store of a tile ``[1, C, 1, W]`` of shared memory to ``tokens [B, T, H, V]``, not beyond ``end``.
 
     TMA cuts off what lies beyond T or V. The end of a packed sequence inside ``tokens`` it does not know: there
     (``ragged``, the pointer of ``tokens``, is not None) the last chunk is stored by the threads, under a mask.
     """
+    W: gl.constexpr = tile.shape[3]
     if ragged is None:
         tma.async_copy_shared_to_global(tokens, [batch, token, head, column], tile)
     elif token + C <= end:
@@ -66,6 +67,6 @@ def store_tokens(tile, tokens, ragged, batch, token, end, head, column, C: gl.co
     else:
         ROW_MAJOR: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
         t = token + gl.arange(0, C, gl.SliceLayout(1, ROW_MAJOR))[:, None]
-        vc = column + gl.arange(0, 64, gl.SliceLayout(0, ROW_MAJOR))[None, :]
+        vc = column + gl.arange(0, W, gl.SliceLayout(0, ROW_MAJOR))[None, :]
         at = ragged + t.to(gl.int64) * tokens.strides[1] + head * tokens.strides[2] + vc
-        gl.store(at, tile.reshape([C, 64]).load(ROW_MAJOR), mask=(t < end) & (vc < V))
+        gl.store(at, tile.reshape([C, W]).load(ROW_MAJOR), mask=(t < end) & (vc < V))
