@@ -18,6 +18,7 @@ EXTRAS = {
     "lm-eval": ("evaluation tasks", 'pip install "gdnbench[eval]"'),
     "flash-linear-attention": ("comparand kernels", 'pip install "gdnbench[fla]"'),
     "flash-qla": ("comparand kernels", 'pip install "gdnbench[qla]"'),
+    "flashinfer-python": ("comparand kernels", 'pip install "gdnbench[flashinfer]"'),
     "flash-attn": ("comparand kernels", 'pip install --no-build-isolation "gdnbench[flash]"'),
     "mamba-ssm": ("comparand kernels", 'pip install --no-build-isolation "gdnbench[mamba]"'),
 }

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from gdnbench_kernels import backends, testing
+from gdnbench_kernels import backends, checks, testing
 from gdnbench_kernels.backends import BackendRefusal
 from gdnbench_kernels.gated_delta import arguments, gated_delta_rule, gated_delta_rule_step
 from gdnbench_kernels.testing import Case
@@ -179,11 +179,11 @@ def test_nan_is_not_an_argument_error():
 
 
 def test_values_are_not_read_where_that_would_wait_or_fail(monkeypatch):
-    assert not arguments._may_read(torch.empty(1, device="meta"))
+    assert not checks.may_read(torch.empty(1, device="meta"))
     on_gpu = SimpleNamespace(is_meta=False, is_cuda=True)
     for capturing in (True, False):
         monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda answer=capturing: answer)
-        assert arguments._may_read(on_gpu) == (not capturing)
+        assert checks.may_read(on_gpu) == (not capturing)
 
 
 @pytest.mark.parametrize("validate", [True, False])

@@ -94,7 +94,7 @@ def check(
     value_heads, value_dim = v.shape[2:]
     if batch < 1 or time < 1:
         raise ValueError(f"q: expected at least one sequence of one token, got {list(q.shape)}")
-    sequences = batch if cu_seqlens is None else _packed_sequences(cu_seqlens, q)
+    sequences = batch if cu_seqlens is None else checks.packed_sequences(cu_seqlens, "q", q)
     checks.multiple("value heads of v", value_heads, heads, "heads of q")
     checks.shape("k", k, batch, time, heads, key_dim)
     checks.shape("v", v, batch, time, value_heads, value_dim)
@@ -109,7 +109,7 @@ def check(
     )
     checks.same_type(q=q, k=k, v=v, initial_state=initial_state)
     checks.contiguous_rows(q=q, k=k, v=v)
-    if (q.is_cpu or validate) and _may_read(q):
+    if (q.is_cpu or validate) and checks.may_read(q):
         _check_values(None if A_log is not None else g, beta if beta_range is None else None, cu_seqlens, time)
 
 
@@ -181,22 +181,6 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in HALF else x
 
 
-def _packed_sequences(cu_seqlens: Tensor, q: Tensor) -> int:
-    """Return the number of sequences in ``q``, whose batch must be 1."""
-    if cu_seqlens.dtype not in (torch.int32, torch.int64) or cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2:
-        raise ValueError(
-            "cu_seqlens: expected int32 or int64 [sequences + 1] of at least one sequence, "
-            f"got {cu_seqlens.dtype} {list(cu_seqlens.shape)}"
-        )
-    if cu_seqlens.device != q.device:
-        raise ValueError(f"cu_seqlens: on {cu_seqlens.device}, but q is on {q.device}")
-    if cu_seqlens.stride(0) != 1:
-        raise ValueError(f"cu_seqlens: expected a contiguous tensor, got stride {cu_seqlens.stride(0)}")
-    if q.shape[0] != 1:
-        raise ValueError(f"q: expected a batch of 1, which cu_seqlens cuts into sequences, got {list(q.shape)}")
-    return cu_seqlens.shape[0] - 1
-
-
 def _check_activation(value_heads: int, A_log: Tensor | None, dt_bias: Tensor | None, beta_range: float | None) -> None:
     if A_log is not None and dt_bias is not None:
         checks.shape("A_log", A_log, value_heads)
@@ -208,11 +192,6 @@ def _check_activation(value_heads: int, A_log: Tensor | None, dt_bias: Tensor | 
         raise ValueError(f"beta_range: {beta_range}, wants more than 0 and at most 2")
 
 
-def _may_read(x: Tensor) -> bool:
-    """Return whether values may be read on the host now."""
-    return not (torch.compiler.is_compiling() or x.is_meta or (x.is_cuda and torch.cuda.is_current_stream_capturing()))
-
-
 def _check_values(g: Tensor | None, beta: Tensor | None, cu_seqlens: Tensor | None, time: int) -> None:
     """Check the log decay, beta and cu_seqlens that are given; a NaN passes, it is the computation's to show."""
     if g is not None and (largest := g.detach().max().item()) > 0:
@@ -222,8 +201,4 @@ def _check_values(g: Tensor | None, beta: Tensor | None, cu_seqlens: Tensor | No
         if low < 0 or high > 2:
             raise ValueError(f"beta: from {low:g} to {high:g}, wants 0 to 2 (or a raw gate, with beta_range)")
     if cu_seqlens is not None:
-        bounds = cu_seqlens.tolist()
-        if bounds[0] != 0 or bounds[-1] != time:
-            raise ValueError(f"cu_seqlens: from {bounds[0]} to {bounds[-1]}, wants 0 to T = {time}")
-        if bounds != sorted(bounds):
-            raise ValueError(f"cu_seqlens: wants values that never decrease, got {bounds}")
+        checks.sequence_bounds(cu_seqlens, time)

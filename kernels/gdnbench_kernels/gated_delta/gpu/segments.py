@@ -33,7 +33,7 @@ LOOKBACK = tl.constexpr(64)
 
 
 def reach(layout: Layout, segments: int, *, k: Tensor, rows: Tensor, lengths: Tensor) -> None:
-    """Find how many chunks of a piece reach its end, and its start, at all: what decay leaves nothing of can be skipped.
+    """Find how many chunks of a piece reach its end, and its start: what decay leaves nothing of can be skipped.
 
     Args:
         layout: sizes.

@@ -1,36 +1,20 @@
 """Our own kernels, in Triton and on Hopper in Gluon: chunked forward and backward, and the decode step."""
 
-import os
-
-import torch
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta import arguments
 from gdnbench_kernels.gated_delta.gpu import operator
 from gdnbench_kernels.gated_delta.gpu.step import gated_delta_step
+from gdnbench_kernels.gpu import hardware
 
 FUSED = True  # norms and gates happen inside
 
-OLDEST = (8, 0)  # compute capability: bfloat16 matrix instructions and asynchronous copies
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # on a CPU, for tests: Triton reads it at import, too
-
-
-def why_unavailable() -> str | None:
-    """Return why the kernels cannot run on this machine, or None."""
-    if INTERPRETED:
-        return None
-    if not torch.cuda.is_available():
-        return "it needs an NVIDIA GPU, and PyTorch sees none"
-    found = torch.cuda.get_device_capability()
-    if found < OLDEST:
-        return f"it needs compute capability {OLDEST[0]}.{OLDEST[1]} or newer, this GPU has {found[0]}.{found[1]}"
-    return None
+why_unavailable = hardware.why_unavailable
 
 
 def refuses(q: Tensor, k: Tensor, v: Tensor, *, backward: bool) -> str | None:
     """Return what the kernels do not serve: head dims out of range, or other than half precision on a GPU."""
-    where = None if INTERPRETED else arguments.beyond_half_on_gpu(q, k, v)
+    where = None if hardware.INTERPRETED else arguments.beyond_half_on_gpu(q, k, v)
     return where or arguments.beyond_head_dims(q, v)
 
 
