@@ -47,6 +47,13 @@ ARGUMENTS = {
     "set of an evaluation": (["evaluate", "run", "--corpus", "stdlib", "--set", "none"], ["none"]),
     "two formats": (["results", "none", "--json", "--csv"], ["--json", "--csv"]),
     "mixer file": (["plan", "quick", "--mixer", "none.py"], ["none.py", "no such file"]),
+    "threshold": (["bench", "check", "--threshold", "3"], ["--threshold 3", "3%"]),
+    "two parts of a check": (["bench", "check", "--resources-only", "--timings-only"], ["exclude each other"]),
+    "shape": (["bench", "check", "--timings-only", "--device", "cpu", "--shapes", "1,2"], ["1,2", "B,T,H,K,V"]),
+    "folder of a baseline": (
+        ["bench", "check", "--timings-only", "--device", "cpu", "--baseline-path", "none"],
+        ["none", "kernels/gdnbench_kernels"],
+    ),
     "changed code": (["reproduce", "quick", "--changed-code", "maybe"], ["maybe"]),
 }
 

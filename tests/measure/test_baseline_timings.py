@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHAPE = Shape(1, 8, 1, 8, 8)
 CASE = Case(shape=SHAPE, direction="forward", timing="eager", backend="torch", dtype="float32", device="cpu")
 
-# Twenty times what the call takes, so that no busy machine hides it.
+# Twenty times what the call takes on one thread (see `one_thread`), so that no busy machine hides it.
 SLOW = """
 import time as _time
 _rule = gated_delta_rule
@@ -29,6 +29,12 @@ def gated_delta_rule(*arguments, **settings):
     _time.sleep(0.03)
     return _rule(*arguments, **settings)
 """
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Where others use the cores too, threads wait for each other, a thousand times longer than they compute."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 class Scripted:
@@ -48,6 +54,11 @@ class Scripted:
 class Refusing(Scripted):
     def prepare(self, case):
         raise CannotTime("baseline HEAD: it has no backend 'triton'")
+
+
+class ByTheKernels(Scripted):
+    def prepare(self, case):
+        return "sum of kernel times"
 
 
 def compare(before, now, threshold=0.03):
@@ -77,6 +88,12 @@ def test_a_case_that_a_tree_does_not_serve_says_why_once():
     found = interleaved.compare(Refusing(clock, 1.0), Scripted(clock, 1.0), two, 0.03)
     assert [one.verdict for one in found] == ["not measured", "not measured"]
     assert "\n".join(interleaved.lines(found)).count("no backend 'triton'") == 1
+
+
+def test_two_ways_of_timing_are_not_compared():
+    (found,) = interleaved.compare(Scripted([], 1.0), ByTheKernels([], 1.0), [CASE], 0.03)
+    assert found.verdict == "not measured"
+    assert "scripted; sum of kernel times" in found.reason
 
 
 @pytest.mark.parametrize("text", ["0%", "3", "three", "-1%", ""])

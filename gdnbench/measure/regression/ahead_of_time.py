@@ -7,12 +7,14 @@ from pathlib import Path
 import gdnbench_kernels
 from gdnbench_kernels import compiled, resources
 
+from gdnbench.environment import usable_cores
 from gdnbench.errors import GdnbenchError
 from gdnbench.measure.regression.aligned import aligned
 from gdnbench.measure.regression.compiling import Compiled, Listing, Row, compile_all
 from gdnbench.measure.regression.table import Change, Table, changes
 
 UPDATE = "run `gdnbench bench check --update`, and commit"
+MOST_WORKERS = 8  # each takes a gigabyte at times
 TABLE = Path(gdnbench_kernels.__file__).with_name("resources.json")
 
 
@@ -49,7 +51,7 @@ def check(
     With ``update`` the table is written anew instead of compared with.
     """
     stored = None if update else Table.load(path)
-    kernels = compile_all(listing, architectures)
+    kernels = compile_all(listing, architectures, workers=max(2, min(MOST_WORKERS, usable_cores())))
     if not kernels:
         raise GdnbenchError("no kernel is listed, so there is nothing to compare")
     now = _table(kernels, architectures)

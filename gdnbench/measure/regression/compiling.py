@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,11 +57,14 @@ def compile_all(listing: Listing, architectures: Sequence[int], workers: int = 2
         with _pool(workers) as pool:
             wanted = _wanted(pool, listing, architectures)
             lost = _compile(pool, wanted, listing, Path(logs))
-        for kernel in lost:
-            # A crash takes the whole pool down, and with it the others' results: alone, each speaks for itself.
+        while lost:
+            # A crash takes a pool down, and with it the others' results. In one process kernels follow each other, so
+            # the first that has no result is the one that crashed.
             with _pool(1) as pool:
-                if _compile(pool, [kernel], listing, Path(logs)):
-                    kernel.failure = "the compiler crashed"
+                lost = _compile(pool, lost, listing, Path(logs))
+            for kernel in lost[:1]:
+                kernel.failure = "the compiler crashed"
+            lost = lost[1:]
         for kernel in wanted:
             if kernel.resources is None:
                 kernel.failure = ": ".join(filter(None, [kernel.failure, _reason(_log(Path(logs), kernel))]))
@@ -78,21 +81,20 @@ def _wanted(pool: ProcessPoolExecutor, listing: Listing, architectures: Sequence
 
 
 def _compile(pool: ProcessPoolExecutor, kernels: Sequence[Compiled], listing: Listing, logs: Path) -> list[Compiled]:
-    """Fill in the results; return those that a crash of the pool left without one."""
-    lost = []
-    futures: dict[Future[Any], Compiled] = {}
+    """Fill in the results; return, in order, those that a crash of the pool left without one."""
+    futures: list[Future[Any]] = []
     for kernel in kernels:
         try:
-            futures[pool.submit(_measure, listing, _log(logs, kernel), *kernel.launch)] = kernel
+            futures.append(pool.submit(_measure, listing, _log(logs, kernel), *kernel.launch))
         except BrokenProcessPool:
-            lost.append(kernel)
-    for future in as_completed(futures):
-        kernel = futures[future]
+            break
+    lost = []
+    for kernel, future in zip(kernels, futures):
         try:
             kernel.resources, kernel.failure, kernel.seconds = future.result()
         except BrokenProcessPool:
             lost.append(kernel)
-    return lost
+    return [*lost, *kernels[len(futures) :]]
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

@@ -19,7 +19,7 @@ class Timer(Protocol):
     """What times one tree (`workers.Worker`)."""
 
     def prepare(self, case: Case) -> str:
-        """Get ready for a case."""
+        """Get ready for a case; return the way in which it is timed."""
         ...
 
     def time(self, block_ms: float) -> float:
@@ -65,8 +65,9 @@ def compare(
 
 def _compare(baseline: Timer, this: Timer, case: Case, threshold: float, rounds: int) -> Comparison:
     try:
-        for timer in (baseline, this):
-            timer.prepare(case)
+        ways = [timer.prepare(case) for timer in (baseline, this)]
+        if ways[0] != ways[1]:
+            raise CannotTime(f"the trees can only be timed in different ways: {ways[0]}; {ways[1]}")
         pairs = [_round(baseline, this) for _ in range(rounds)]
     except CannotTime as error:
         return Comparison(case=case, verdict="not measured", reason=str(error))

@@ -29,7 +29,8 @@ class Worker:
     def __init__(self, tree: Tree, log: IO[str]):
         self.tree, self.log = tree, log
         self.pipe, theirs = multiprocessing.Pipe()
-        path = os.pathsep.join([str(tree.kernels), str(PACKAGE.parent)])
+        given = os.environ.get("PYTHONPATH")
+        path = os.pathsep.join([str(tree.kernels), str(PACKAGE.parent), *([given] if given else [])])
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "gdnbench.measure.regression.worker", str(theirs.fileno())],
             env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
