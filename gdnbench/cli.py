@@ -332,7 +332,7 @@ def bench_kernels(
         again=again,
         budget_s=budget_s,
         json_file=json_file,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        say=_progress,
     )
     for line in [*kernel_summary.table(outcome.records), *kernel_summary.closing(outcome)]:
         print(line)
@@ -347,6 +347,19 @@ def doctor() -> None:
 
     for line in examine():
         print(line)
+
+
+@app.command()
+def tune(
+    shapes: Annotated[list[str], typer.Option(help="B,T,H,K,V; several in quotes, or repeatable")] = [],
+    kernels: Annotated[str, typer.Option(help="prepare, scan, reverse, gradients, chain; default: all")] = "",
+    workers: Annotated[int, typer.Option(help="processes that compile")] = 8,
+    write: Annotated[bool, typer.Option("--write", help="rewrite the package's table, else print it")] = False,
+) -> None:
+    """Search tile sizes and warps of the plain Triton kernels on this GPU; nothing else ever searches."""
+    from gdnbench.measure.kernels import search
+
+    print(search.table(shapes, _words(kernels), workers=workers, write=write, say=_progress), end="")
 
 
 @bench.command("check")
@@ -464,6 +477,10 @@ def _pair(entry: str) -> tuple[str, str]:
     if not sign:
         raise GdnbenchError(f"--switch {entry}: expected name=choice, such as gate_sgd_rule=hidden")
     return name, choice
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _words(text: str) -> list[str]:

@@ -1,8 +1,9 @@
 """Which version of a kernel runs: Gluon on a Hopper whose copy engine can move the tensors, else plain Triton."""
 
+import contextlib
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -17,8 +18,19 @@ Run = Callable[..., None]
 HOPPER = 90
 TOKENS = ("q", "k", "v", "do", "output", "delta", "dx")  # what the copy engine moves and a caller laid out
 
-# Kernels that run in Gluon where they can; taking a name out makes the plain version run (benchmarks compare the two).
+# Kernels that run in Gluon where they can.
 GLUON = {"prepare", "scan", "reverse"}
+
+
+@contextlib.contextmanager
+def plain() -> Iterator[None]:
+    """Run the plain versions inside, on every GPU."""
+    kept = GLUON.copy()
+    GLUON.clear()
+    try:
+        yield
+    finally:
+        GLUON.update(kept)
 
 
 def prepare(layout: Layout, **arguments: Any) -> None:

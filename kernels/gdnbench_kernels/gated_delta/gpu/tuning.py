@@ -1,9 +1,10 @@
 """The search behind ``configurations.json``: explicit, on the GPU at hand, one kernel and one shape at a time."""
 
 import concurrent.futures
-import contextlib
+import json
+import math
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,13 +12,17 @@ import triton
 from torch import Tensor
 
 from gdnbench_kernels import launching, resources
-from gdnbench_kernels.gated_delta.gpu import operator
+from gdnbench_kernels.gated_delta.gpu import choice, operator
 from gdnbench_kernels.gated_delta.gpu.configurations import forced
 from gdnbench_kernels.launching import Launch
 
 Shape = tuple[int, int, int, int, int]  # B, T, H, K, V
 
 KERNELS = ("prepare", "scan", "reverse", "gradients", "chain")
+
+MOST_SPILLED = 256  # bytes of a thread
+MOST_SHARED = 227 * 1024
+TAKES_REGISTERS = ("chain",)  # whose operands are split into three tf32 parts, in registers
 
 
 def candidates(kernel: str, shape: Shape) -> list[dict[str, Any]]:
@@ -76,42 +81,96 @@ def example(shape: Shape, device: str, *, fused: bool = False, dtype: torch.dtyp
     }
 
 
-def search(
-    kernel: str, shape: Shape, *, repeats: int = 20, tried: list[dict[str, Any]] | None = None
-) -> Iterator[tuple[dict[str, Any], float | str]]:
-    """Yield each candidate with the device time of all launches of ``kernel`` in one forward and backward pass.
+def tune(
+    shapes: Sequence[Shape], kernels: Sequence[str], *, workers: int, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Return table entries for the plain kernels on this GPU: of each class of K, what was fastest over its shapes.
 
-    Times are medians in ms; a candidate that does not compile or does not fit yields the reason instead.
+    All candidates are compiled first, in ``workers`` processes, and those that spill or hand registers to wgmma are
+    left out. Times are device times of a kernel's launches in one forward and backward pass; those of several shapes
+    of one class are compared by the geometric mean of their ratios to each shape's fastest.
     """
     arch = launching.arch_of(torch.device("cuda", 0))
-    for config in candidates(kernel, shape) if tried is None else tried:
-        with forced(kernel, config):
+    entries = []
+    for kernel in kernels:
+        by_class: dict[int, list[Shape]] = {}
+        for shape in shapes:
+            by_class.setdefault(triton.next_power_of_2(shape[3]), []).append(shape)
+        for key_dim, members in sorted(by_class.items()):
+            scores: dict[str, list[float]] = {}
+            for shape in members:
+                fit = _compile_all(kernel, shape, arch, workers)
+                times = {json.dumps(config): time for config, time in _search(kernel, shape, fit, arch)}
+                say(f"{kernel} at {shape}: {len(times)} of {len(candidates(kernel, shape))} candidates timed")
+                if not times:
+                    continue
+                fastest = min(times, key=times.__getitem__)
+                say(f"  {times[fastest]:.3f} ms with {fastest}")
+                for config, time in times.items():
+                    scores.setdefault(config, []).append(math.log(time / times[fastest]))
+            common = {config: sum(logs) for config, logs in scores.items() if len(logs) == len(members)}
+            if common:
+                best = json.loads(min(common, key=common.__getitem__))
+                entries.append({"kernel": kernel, "arch": arch, "key_dim": key_dim, "config": best})
+    return entries
+
+
+def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the table with ``new`` entries in place of ``old`` ones of the same kernel, architecture and class."""
+
+    def place(entry: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(entry.get(name) for name in ("kernel", "arch", "key_dim", "value_dim", "programs"))
+
+    replaced = {place(entry) for entry in new}
+    return [entry for entry in old if place(entry) not in replaced] + new
+
+
+def as_text(entries: list[dict[str, Any]]) -> str:
+    """Return the table as its file holds it: an entry a line."""
+    return "[\n" + ",\n".join(f" {json.dumps(entry)}" for entry in entries) + "\n]\n"
+
+
+def _search(
+    kernel: str, shape: Shape, configs: list[dict[str, Any]], arch: int, repeats: int = 20
+) -> Iterator[tuple[dict[str, Any], float]]:
+    """Yield each configuration with the median device time in ms of all launches of ``kernel``."""
+    for config in configs:
+        with forced(kernel, config), choice.plain():
             found = launches(shape, "cuda", arch)
-        own = [launch for launch in found if launch.kernel.__name__.startswith(f"{kernel}_")]
-        try:
-            for launch in found:  # so that all buffers hold what they would hold
-                _run(launch)
-            yield config, _time(own, repeats)
-        except Exception as error:  # what a compiler or a launch can raise is open-ended, and each is a result here
-            yield config, str(error).strip().splitlines()[-1][:120]
+        for launch in found:  # so that all buffers hold what they would hold
+            _run(launch)
+        yield config, _time([launch for launch in found if _is(launch, kernel)], repeats)
 
 
-def compile_all(shapes: list[Shape], kernels: tuple[str, ...], arch: int, workers: int) -> None:
-    """Fill Triton's cache with all candidates, in ``workers`` processes that need no GPU."""
-    jobs = [(k, shape, c, arch) for k in kernels for shape in shapes for c in candidates(k, shape)]
+def _compile_all(kernel: str, shape: Shape, arch: int, workers: int) -> list[dict[str, Any]]:
+    """Return the candidates that compile without faults; they are in Triton's cache then."""
+    jobs = [(kernel, shape, config, arch) for config in candidates(kernel, shape)]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        list(pool.map(_compile, jobs, chunksize=4))
+        fits = list(pool.map(_fits, jobs))
+    return [config for (*_, config, _arch), fit in zip(jobs, fits) if fit]
 
 
-def _compile(job: tuple[str, Shape, dict[str, Any], int]) -> None:
+def _fits(job: tuple[str, Shape, dict[str, Any], int]) -> bool:
+    """Compile a candidate and return whether it is worth running."""
     kernel, shape, config, arch = job
-    with forced(kernel, config):
-        found = launches(shape, "meta", arch)
-    for launch in found:
-        if launch.kernel.__name__.startswith(f"{kernel}_"):
-            with contextlib.suppress(Exception):  # the search says what was wrong with it
-                resources.compile_ahead(launch, arch)
+    with forced(kernel, config), choice.plain():
+        found = [launch for launch in launches(shape, "meta", arch) if _is(launch, kernel)]
+    try:
+        for launch in found:
+            takes = resources.measure(launch, arch)
+            if takes.spill_bytes > MOST_SPILLED or takes.shared_bytes > MOST_SHARED or takes.serialized:
+                return False
+            if takes.wgmma_rs and kernel not in TAKES_REGISTERS:
+                return False
+            resources.compile_ahead(launch, arch)
+    except resources.CompilationFailed:
+        return False
+    return True
+
+
+def _is(launch: Launch, kernel: str) -> bool:
+    return launch.kernel.__name__ == f"{kernel}_kernel"
 
 
 def _run(launch: Launch) -> None:
