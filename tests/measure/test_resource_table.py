@@ -62,6 +62,7 @@ def test_a_planted_fault_is_found(stored, listing, words):
     assert not good
     for word in ("worse:", "sm_90", "product", *words):
         assert word in said, said
+    assert "improved" not in said, "what the fault brought with it is no improvement"
 
 
 def test_a_crash_of_the_compiler_is_one_finding_and_spares_the_others(stored):

@@ -20,10 +20,17 @@ TABLE = Path(gdnbench_kernels.__file__).with_name("resources.json")
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What is to be said of some rows that share one kernel."""
+    """What is to be said of some rows that share one kernel.
+
+    Attributes:
+        rows: the rows.
+        change: what moved.
+        worse: whether this, or another change of the same kernel, is for the worse: what it was paid with, or bought.
+    """
 
     rows: list[Row]
     change: Change
+    worse: bool
 
     def cells(self) -> tuple[str, ...]:
         """Return the finding as a line of a table."""
@@ -36,6 +43,7 @@ class Finding:
             self.change.what,
             self.change.stored,
             self.change.now,
+            "" if self.change.worse == self.worse else "better",
         )
 
 
@@ -61,10 +69,10 @@ def check(
         return [*lines, f"stored in {path}"], True
     lines += _compilers(stored, now, architectures)
     findings = [*_moved(stored, now, kernels), *_gone(stored, now, architectures)]
-    worse, better = ([finding for finding in findings if finding.change.worse is side] for side in (True, False))
+    worse, better = ([finding for finding in findings if finding.worse is side] for side in (True, False))
     for title, chosen in (("worse:", worse), (f"improved: {UPDATE}", better)):
         if chosen:
-            head = ("arch", "kernel", "case", "what", "stored", "now")
+            head = ("arch", "kernel", "case", "what", "stored", "now", "")
             lines += ["", title, *aligned([head, *(finding.cells() for finding in chosen)])]
     return lines, not worse
 
@@ -103,14 +111,15 @@ def _moved(stored: Table, now: Table, kernels: Sequence[Compiled]) -> Iterator[F
                 found = changes(stored.kernels[row], kernel.resources, same_compiler=same)
             for change in found:
                 by_change.setdefault(change, []).append(row)
-        yield from (Finding(rows=rows, change=change) for change, rows in by_change.items())
+        worse = any(change.worse for change in by_change)
+        yield from (Finding(rows=rows, change=change, worse=worse) for change, rows in by_change.items())
 
 
 def _gone(stored: Table, now: Table, architectures: Sequence[int]) -> Iterator[Finding]:
     change = Change(what="no longer launched", stored="in the table", now="", worse=True)
     for row in sorted(stored.kernels.keys() - now.kernels.keys()):
         if row.arch in architectures:
-            yield Finding(rows=[row], change=change)
+            yield Finding(rows=[row], change=change, worse=True)
 
 
 def _summary(kernels: Sequence[Compiled]) -> Iterator[str]:
