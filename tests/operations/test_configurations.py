@@ -67,3 +67,11 @@ def test_plain_kernels_run_only_inside():
             names[where] = {launch.kernel.module for launch in tuning.launches(shape, "meta", 90)}
     assert any("hopper" in name for name in names["Gluon"])
     assert not any("hopper" in name for name in names["plain"])
+
+
+def test_no_tile_under_64_columns_where_wgmma_would_take_it():
+    """Triton 3.6 addresses such tiles wrongly on Hopper: with VB 32, 4 warps and one stage `scan` faulted on an H200."""
+    for entry in configurations.table():
+        config = entry["config"]
+        if entry["kernel"] in ("scan", "reverse", "gradients") and entry.get("arch") != 80:
+            assert config["VB"] >= 64 or config["num_warps"] < 4, entry

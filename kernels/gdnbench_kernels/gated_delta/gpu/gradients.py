@@ -226,7 +226,7 @@ def gradients_kernel(
     dq_hat = tl.dot(kT, tl.trans(dPs_k.to(DT)), S_do * (scale * e)[None, :], input_precision="ieee")
     row = tl.dot(kT, tl.trans(dM_right.to(DT)), S_dx * (-e)[None, :], input_precision="ieee")
     col = dS_delta * tl.exp2(total - decay)[None, :]
-    last = tl.sum(tl.sum(k_hat * col, 0), 0) + tl.exp2(total) * tl.sum(S_dS, 0)
+    last = tl.sum(k_hat * col) + tl.exp2(total) * tl.sum(S_dS, 0)
     col = tl.dot(qT, dPs_q.to(DT), col, input_precision="ieee")
     col = tl.dot(kT, dM_left.to(DT), col, input_precision="ieee")
 
