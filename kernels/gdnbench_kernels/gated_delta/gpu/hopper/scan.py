@@ -31,7 +31,6 @@ and the stores of such a chunk are masked.
 
 from dataclasses import dataclass
 
-import torch
 import triton
 from torch import Tensor
 from triton.experimental import gluon
@@ -43,20 +42,23 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from gdnbench_kernels.gated_delta.gpu.hopper.warpgroups import (
+    LOADER_REGISTERS,
+    SHARED_BYTES_OF_SM,
+    SHARED_RESERVED,
+    SMS,
+    aligned,
+    allocate,
+    descriptor,
+    registers,
+    store_tokens,
+)
 from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout, locate_piece
 from gdnbench_kernels.launching import launch
 
 FACTORS = 4  # beta, recall, read and write lead `ROWS`: one load of 256 numbers
 DECAY = gl.constexpr(ROWS.index("decay"))
-
-SMS = 132
-SHARED_OF_SM = 233_472
-SHARED_RESERVED = 1_024  # by program
-REGISTERS_OF_SM = 65_536
-
-LOADER_REGISTERS = gl.constexpr(24)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,18 +79,6 @@ class Configuration:
     stages: int
     resident: int
     overlap: bool = True
-
-    @property
-    def registers(self) -> int:
-        """Registers of a thread at launch, when all warps have the same; the loader then gives up most of its own."""
-        threads = 128 * (self.warpgroups + 1)
-        return min(REGISTERS_OF_SM // (self.resident * threads) // 8 * 8, 240)
-
-    @property
-    def worker_registers(self) -> int:
-        """Registers of a thread of a state warpgroup."""
-        spare = self.registers * (self.warpgroups + 1) - LOADER_REGISTERS.value
-        return min(spare // self.warpgroups // 8 * 8, 240)
 
 
 def configure(layout: Layout, *, output: bool, states: bool, pieces: int) -> Configuration:
@@ -116,7 +106,7 @@ def configure(layout: Layout, *, output: bool, states: bool, pieces: int) -> Con
                 stages=stages,
                 resident=resident,
             )
-            if resident * (SHARED_RESERVED + shared_bytes(chosen, output=output, states=states)) <= SHARED_OF_SM:
+            if resident * (SHARED_RESERVED + shared_bytes(chosen, output=output, states=states)) <= SHARED_BYTES_OF_SM:
                 return chosen
     raise AssertionError(f"no configuration for K {layout.key_dim}, V {layout.value_dim}")
 
@@ -133,14 +123,7 @@ def shared_bytes(chosen: Configuration, *, output: bool, states: bool) -> int:
 
 def supports(*tokens: Tensor) -> bool:
     """Return whether TMA serves these token tensors: one 16-bit type, bases and strides in multiples of 16 bytes."""
-    return all(
-        x.dtype in (torch.bfloat16, torch.float16)
-        and x.dtype == tokens[0].dtype
-        and x.stride(-1) == 1
-        and x.data_ptr() % 16 == 0
-        and all(stride % 8 == 0 and stride > 0 for stride in x.stride()[:-1])
-        for x in tokens
-    )
+    return aligned(*tokens)
 
 
 def run(
@@ -181,17 +164,18 @@ def run(
     value_tile = [1, CHUNK, 1, 64]
     key_tile = [1, CHUNK, 1, chosen.slice_width]
     flat_states = None if states is None else states.view(-1, layout.key_dim, layout.value_dim)
+    at_launch, with_state = registers(chosen.warpgroups, chosen.resident)
     launch(
         scan_kernel,
         (tiles * layout.value_heads * pieces,),
-        k=_descriptor(k, key_tile),
-        q=_descriptor(q, key_tile),
-        v=_descriptor(v, value_tile),
-        inverse=_descriptor(inverse.view(-1, CHUNK), [CHUNK, CHUNK]),
-        attention=_descriptor(None if attention is None else attention.view(-1, CHUNK), [CHUNK, CHUNK]),
-        factors=_descriptor(rows.view(-1), [FACTORS * CHUNK]),
-        tokens=_descriptor(tokens, value_tile),
-        states=_descriptor(flat_states, [1, chosen.slice_width, 64]),
+        k=descriptor(k, key_tile),
+        q=descriptor(q, key_tile),
+        v=descriptor(v, value_tile),
+        inverse=descriptor(inverse.view(-1, CHUNK), [CHUNK, CHUNK]),
+        attention=descriptor(None if attention is None else attention.view(-1, CHUNK), [CHUNK, CHUNK]),
+        factors=descriptor(rows.view(-1), [FACTORS * CHUNK]),
+        tokens=descriptor(tokens, value_tile),
+        states=descriptor(flat_states, [1, chosen.slice_width, 64]),
         ragged=tokens if layout.cu_seqlens is not None else None,
         decay=rows,
         initial=initial,
@@ -210,18 +194,10 @@ def run(
         WARPGROUPS=chosen.warpgroups,
         STAGES=chosen.stages,
         OVERLAP=chosen.overlap,
-        WORKER_REGISTERS=chosen.worker_registers,
+        WORKER_REGISTERS=with_state,
         num_warps=4,
-        maxnreg=chosen.registers,
+        maxnreg=at_launch,
     )
-
-
-def _descriptor(x: Tensor | None, tile: list[int]) -> TensorDescriptor | None:
-    """Return the TMA descriptor of ``x`` for tiles that lie in shared memory as products want them."""
-    if x is None:
-        return None
-    element = gl.float32 if x.dtype == torch.float32 else gl.bfloat16
-    return TensorDescriptor.from_tensor(x, tile, gl.NVMMASharedLayout.get_default_for(tile, element))
 
 
 @gluon.jit(do_not_specialize=["T", "H", "HV", "segments", "tiles"])
@@ -233,14 +209,14 @@ def scan_kernel(
 ):  # fmt: skip
     """One program: tile of V, then value head, then piece in its number; `_load` and `_walk` are its warps."""
     # A tile that a mode lacks is named by another, and not used.
-    k_ring = _allocate(k, STAGES * SLICES)
-    q_ring = _allocate(q, STAGES * SLICES) if q is not None else k_ring
-    v_ring = _allocate(v, STAGES * WARPGROUPS)
-    t_ring = _allocate(inverse, STAGES)
-    p_ring = _allocate(attention, STAGES) if q is not None else t_ring
-    row_ring = _allocate(factors, STAGES)
-    token_tile = _allocate(tokens, WARPGROUPS) if tokens is not None else v_ring
-    state_tile = _allocate(states, WARPGROUPS * SLICES) if states is not None else k_ring
+    k_ring = allocate(k, STAGES * SLICES)
+    q_ring = allocate(q, STAGES * SLICES) if q is not None else k_ring
+    v_ring = allocate(v, STAGES * WARPGROUPS)
+    t_ring = allocate(inverse, STAGES)
+    p_ring = allocate(attention, STAGES) if q is not None else t_ring
+    row_ring = allocate(factors, STAGES)
+    token_tile = allocate(tokens, WARPGROUPS) if tokens is not None else v_ring
+    state_tile = allocate(states, WARPGROUPS * SLICES) if states is not None else k_ring
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for stage in gl.static_range(STAGES):
@@ -285,12 +261,6 @@ def scan_kernel(
             [4, 1],
             [WORKER_REGISTERS, LOADER_REGISTERS],
         )  # fmt: skip
-
-
-@gluon.jit
-def _allocate(descriptor, count):
-    """Return shared memory for ``count`` tiles of ``descriptor``."""
-    return gl.allocate_shared_memory(descriptor.dtype, [count] + descriptor.block_shape, descriptor.layout)
 
 
 @gluon.jit
@@ -503,17 +473,7 @@ def _store_tokens(half, tile, tokens, ragged, batch, token, end, head, column, P
     C: gl.constexpr = half.shape[1]
     tma.store_wait(PENDING)
     gl.thread_barrier()
-    flat = tile.reshape([C, 64])
-    flat.permute((1, 0)).store(half)
+    tile.reshape([C, 64]).permute((1, 0)).store(half)
     fence_async_shared()
     gl.thread_barrier()
-    if ragged is None:
-        tma.async_copy_shared_to_global(tokens, [batch, token, head, column], tile)
-    elif token + C <= end:
-        tma.async_copy_shared_to_global(tokens, [batch, token, head, column], tile)
-    else:
-        ROW_MAJOR: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
-        t = token + gl.arange(0, C, gl.SliceLayout(1, ROW_MAJOR))[:, None]
-        vc = column + gl.arange(0, 64, gl.SliceLayout(0, ROW_MAJOR))[None, :]
-        at = ragged + t.to(gl.int64) * tokens.strides[1] + head * tokens.strides[2] + vc
-        gl.store(at, flat.load(ROW_MAJOR), mask=(t < end) & (vc < V))
+    store_tokens(tile, tokens, ragged, batch, token, end, head, column, C, V)

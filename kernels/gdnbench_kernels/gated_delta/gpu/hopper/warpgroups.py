@@ -1,5 +1,7 @@
 """What the Hopper kernels share: TMA descriptors, the register budget of warp specialization, stores of token tiles."""
 
+import functools
+
 import torch
 from torch import Tensor
 from triton.experimental import gluon
@@ -11,14 +13,37 @@ LOADER_REGISTERS = gl.constexpr(24)
 
 SMS = 132
 REGISTERS_OF_SM = 65_536
-SHARED_BYTES_OF_SM = 233_472  # a program may take 1,024 fewer, and that many are lost with each
+SHARED_BYTES_OF_SM = 233_472
+SHARED_RESERVED = 1_024  # lost with each program on an SM
 MOST_REGISTERS = 240  # of a thread, in multiples of 8, leaving ptxas a little
 
 
-def descriptor(x: Tensor, tile: list[int]) -> TensorDescriptor:
-    """Return the TMA descriptor of ``x`` for tiles that lie in shared memory as matrix products want them."""
-    element = gl.float32 if x.dtype == torch.float32 else gl.bfloat16  # only its width counts
-    return TensorDescriptor.from_tensor(x, tile, gl.NVMMASharedLayout.get_default_for(tile, element))
+class Tiles(TensorDescriptor):
+    """A TMA descriptor of a tensor, cut into tiles that lie in shared memory as matrix products want them.
+
+    Made for every launch, hence not checked as its base class is: `aligned` has seen what a caller laid out, and the
+    CUDA driver refuses the rest. ``specialization`` is what `launching` asks of an argument.
+    """
+
+    def __init__(self, base: Tensor, tile: tuple[int, ...]):
+        self.base = base
+        self.shape = base.shape
+        self.strides = base.stride()
+        self.block_shape = list(tile)
+        self.layout = _layout(tile, base.dtype)
+        self.padding = "zero"
+        self.specialization = base.dtype, tile  # the layout follows
+
+
+@functools.cache
+def _layout(tile: tuple[int, ...], dtype: torch.dtype) -> gl.NVMMASharedLayout:
+    element = gl.float32 if dtype == torch.float32 else gl.bfloat16  # only its width counts
+    return gl.NVMMASharedLayout.get_default_for(list(tile), element)
+
+
+def descriptor(x: Tensor | None, tile: list[int]) -> Tiles | None:
+    """Return the TMA descriptor of ``x`` for tiles of a shape; None for None."""
+    return None if x is None else Tiles(x, tuple(tile))
 
 
 def aligned(*tensors: Tensor | None) -> bool:
