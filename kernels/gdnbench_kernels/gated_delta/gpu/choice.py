@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+from gdnbench_kernels.gated_delta.gpu import gradients as plain_gradients
 from gdnbench_kernels.gated_delta.gpu import prepare as plain_prepare
 from gdnbench_kernels.gated_delta.gpu import reverse as plain_reverse
 from gdnbench_kernels.gated_delta.gpu import scan as plain_scan
@@ -19,7 +20,7 @@ HOPPER = 90
 TOKENS = ("q", "k", "v", "do", "output", "delta", "dx")  # what the copy engine moves and a caller laid out
 
 # Kernels that run in Gluon where they can.
-GLUON = {"prepare", "scan", "reverse"}
+GLUON = {"gradients", "prepare", "scan", "reverse"}
 
 
 @contextlib.contextmanager
@@ -46,6 +47,11 @@ def scan(layout: Layout, segments: int, **arguments: Any) -> None:
 def reverse(layout: Layout, segments: int, **arguments: Any) -> None:
     """Run `gpu.reverse.run` or its version for Hopper."""
     _choose("reverse", plain_reverse, arguments)(layout, segments, **arguments)
+
+
+def gradients(layout: Layout, **arguments: Any) -> None:
+    """Run `gpu.gradients.run` or its version for Hopper."""
+    _choose("gradients", plain_gradients, arguments)(layout, **arguments)
 
 
 def _choose(name: str, plain: ModuleType, arguments: dict[str, Any]) -> Run:

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdnbench_kernels.gated_delta.gpu import gradients, segments
-from gdnbench_kernels.gated_delta.gpu.choice import prepare, reverse, scan
+from gdnbench_kernels.gated_delta.gpu import segments
+from gdnbench_kernels.gated_delta.gpu.choice import gradients, prepare, reverse, scan
+from gdnbench_kernels.gated_delta.gpu.gradients import key_tiles
 from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout
 
 _LIBRARY = torch.library.Library("gdnbench", "FRAGMENT")
@@ -137,13 +138,13 @@ def backward(
         reverse(layout, pieces, **walk, initial_grad=own, lengths=lengths[1])
         segments.chain(layout, pieces, transition=transition, ends=own, carried=ends, boundary=d_final, backward=True)
     dstates = torch.empty_like(states)
-    dx = dv if gradients.key_tiles(layout, q.device) == 1 else torch.empty_like(dv)
+    dx = dv if key_tiles(layout, q.device) == 1 else torch.empty_like(dv)
     reverse(layout, pieces, **walk, final_grad=ends, initial_grad=begins, dstates=dstates, dx=dx)
     if pieces > 1 and initial_state is not None:
         assert begins is not None
         d_initial.copy_(begins.unflatten(0, (layout.sequences, pieces))[:, 0])
 
-    gradients.run(
+    gradients(
         layout,
         q=q,
         k=k,
