@@ -1,6 +1,7 @@
 """The chunked kernels of the gated delta rule at shapes of every kind: head dims, lengths, groups, pieces, strides."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -66,24 +67,22 @@ def test_packed_sequences_equal_each_alone():
 
 @pytest.fixture
 def in_pieces(monkeypatch):
-    """Cut every sequence into as many pieces as a GPU with room for 8 programs would take."""
-    monkeypatch.setattr(segments, "FULL", 8)
-    monkeypatch.setattr(segments, "SHORTEST", 1)
+    """Cut every sequence into three pieces, as a GPU with room for more programs would."""
+    monkeypatch.setattr(segments, "pieces_per_sequence", lambda layout: 3)
 
 
 PIECES = {
     "dense": (Case(batch=1, time=330, heads=1, key_dim=32, value_dim=16), {}),
     "no decay, no state": (Case(batch=1, time=200, heads=1, key_dim=16, value_dim=40, decay="none", state=False), {}),
-    "strong decay": (Case(batch=1, time=200, heads=1, key_dim=16, value_dim=72, decay="strong"), {}),
+    "strong decay": (Case(batch=1, time=330, heads=1, key_dim=16, value_dim=72, decay="strong"), {}),
+    "some forget": (Case(batch=1, time=330, heads=1, group=2, key_dim=16, value_dim=16, decay="resets"), {}),
     "two heads": (Case(batch=1, time=200, heads=1, group=2, key_dim=40, value_dim=24), {"raw": RAW}),
     "packed": (Case(heads=1, group=2, key_dim=40, value_dim=24), {"lengths": [20, 0, 200], "raw": RAW}),
     "packed, no state": (Case(heads=1, key_dim=16, value_dim=16, state=False), {"lengths": [0, 130, 65]}),
 }
 
 
-@pytest.mark.parametrize(("case", "options"), PIECES.values(), ids=PIECES)
-def test_pieces_equal_the_whole(case, options, request):
-    call = draw(case, F32, **options)
+def assert_pieces_equal_the_whole(call, request):
     whole = run(call)
     request.getfixturevalue("in_pieces")
     cut = run(call)
@@ -91,6 +90,19 @@ def test_pieces_equal_the_whole(case, options, request):
         # Only the order of float32 sums, and a product of two transitions more or less.
         torch.testing.assert_close(cut[name], x, rtol=0, atol=3e-5 * float(x.abs().max().clamp_min(0.01)), msg=name)
     assert disagreements(cut, exact(call), F32) == {}
+
+
+@pytest.mark.parametrize(("case", "options"), PIECES.values(), ids=PIECES)
+def test_pieces_equal_the_whole(case, options, request):
+    assert_pieces_equal_the_whole(draw(case, F32, **options), request)
+
+
+def test_a_state_that_long_keys_keep_alive_is_not_forgotten(request):
+    # A token takes e^-1.2 of the state, and turns what lies along its key by 1 - k^2 = -e^1.2: there nothing fades.
+    call = draw(Case(batch=1, time=330, heads=1, key_dim=16, value_dim=16, keys="repeated", beta=1.0), F32)
+    call.tensors["k"] *= (1 + math.exp(1.2)) ** 0.5
+    call.tensors["g"].fill_(-1.2)
+    assert_pieces_equal_the_whole(call, request)
 
 
 @pytest.mark.parametrize("pieces", [False, True])
