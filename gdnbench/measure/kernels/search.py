@@ -39,6 +39,6 @@ def table(
     if write:
         write_text(configurations.FILE, text)
         say(
-            f"wrote {configurations.FILE}; `gdnbench bench check --resources-only --update` brings its record up to date"
+            f"wrote {configurations.FILE}; `gdnbench bench check --update` records what its kernels take"
         )
     return text

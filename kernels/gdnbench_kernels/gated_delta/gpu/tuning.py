@@ -44,11 +44,12 @@ def candidates(kernel: str, shape: Shape) -> list[dict[str, Any]]:
 def launches(shape: Shape, device: str, arch: int, *, fused: bool = False) -> list[Launch]:
     """Return the launches of one forward and backward pass at ``shape`` in bfloat16, unrun."""
     arguments = example(shape, device, fused=fused)
+    names = ("output", "final", "inverse", "attention", "rows", "starts", "transition", "lengths")
     with launching.recorded(arch) as found:
-        _, _, *kept = operator.forward(*arguments.values(), False)
-        q, k, v, g, beta, A_log, dt_bias, initial, cu_seqlens, *options = arguments.values()
-        do = torch.randn_like(v) if device != "meta" else v
-        operator.backward(q, k, v, g, beta, A_log, dt_bias, initial, cu_seqlens, *kept, do, None, *options)
+        made: dict[str, Any] = dict(zip(names, operator.forward(**arguments, output_final_state=False), strict=True))
+        v = arguments["v"]
+        kept = {name: made[name] for name in names[2:]}
+        operator.backward(**arguments, **kept, do=v if device == "meta" else torch.randn_like(v), d_final=None)
     return found
 
 
