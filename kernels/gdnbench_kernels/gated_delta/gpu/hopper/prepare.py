@@ -21,7 +21,6 @@ P, B and L are in registers, in the layout of mma accumulators, which is also th
 them. Nothing of the inverse but M crosses a warp. Buffers whose uses do not overlap share memory (by the compiler).
 """
 
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -35,7 +34,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 
 from gdnbench_kernels.gated_delta.gpu import gates
 from gdnbench_kernels.gated_delta.gpu.hopper.warpgroups import aligned
-from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, locate_chunk, strides
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, cdiv, locate_chunk, strides
 from gdnbench_kernels.launching import launch
 
 WARPS = 4  # a warpgroup: 16 of 64 rows each
@@ -95,7 +94,7 @@ def run(
     """
     launch(
         prepare_kernel,
-        (layout.value_heads, min(layout.chunks, SLOTS), triton.cdiv(layout.chunks, SLOTS)),
+        (layout.value_heads, min(layout.chunks, SLOTS), cdiv(layout.chunks, SLOTS)),
         q=q,
         k=k,
         g=g,
@@ -116,7 +115,7 @@ def run(
         beta_range=beta_range,
         C=CHUNK,
         K=layout.key_dim,
-        KP=triton.next_power_of_2(layout.key_dim),
+        KP=1 << (layout.key_dim - 1).bit_length(),
         R=rows.shape[2],
         GROUP=layout.value_heads // layout.heads,
         NORMALIZE=normalize,

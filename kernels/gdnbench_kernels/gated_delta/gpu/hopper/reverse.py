@@ -32,8 +32,8 @@ stores there are masked.
 """
 
 import dataclasses
+import functools
 
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -48,6 +48,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from gdnbench_kernels.gated_delta.gpu.hopper.warpgroups import (
     LOADER_REGISTERS,
     SHARED_BYTES_OF_SM,
+    SHARED_RESERVED,
     SMS,
     aligned,
     allocate,
@@ -55,7 +56,7 @@ from gdnbench_kernels.gated_delta.gpu.hopper.warpgroups import (
     registers,
     store_tokens,
 )
-from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout, locate_piece
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout, cdiv, locate_piece
 from gdnbench_kernels.launching import launch
 
 FACTORS = 4  # recall, read, write, decay: neighbours in `layout.ROWS`
@@ -94,6 +95,7 @@ class Configuration:
         return self.stages * stage + self.warpgroups * self.out_tiles * 64 * self.slice_width * 2 + 512
 
 
+@functools.cache
 def configure(key_dim: int, value_dim: int, programs: int) -> Configuration:
     """Return how to build the kernel for a shape and ``programs``, the number of pieces times value heads.
 
@@ -102,9 +104,9 @@ def configure(key_dim: int, value_dim: int, programs: int) -> Configuration:
     which hide each other's waits.
     """
     slice_width = 32 if key_dim <= 32 or 64 < key_dim <= 96 else 64
-    slices = triton.cdiv(key_dim, slice_width)
-    columns = triton.cdiv(value_dim, 64)
-    warpgroups = 1 if columns == 1 or programs * triton.cdiv(columns, 2) < 2 * SMS else 2
+    slices = cdiv(key_dim, slice_width)
+    columns = cdiv(value_dim, 64)
+    warpgroups = 1 if columns == 1 or programs * cdiv(columns, 2) < 2 * SMS else 2
     roomy = slices * slice_width <= 128
     chosen = Configuration(
         slice_width=slice_width,
@@ -116,7 +118,7 @@ def configure(key_dim: int, value_dim: int, programs: int) -> Configuration:
         chained=not roomy or key_dim <= 32,
         resident=1,
     )
-    resident = max(1, SHARED_BYTES_OF_SM // (chosen.shared_bytes + 1024)) if warpgroups == 1 else 1
+    resident = max(1, SHARED_BYTES_OF_SM // (chosen.shared_bytes + SHARED_RESERVED)) if warpgroups == 1 else 1
     return dataclasses.replace(chosen, resident=min(resident, 3 if key_dim <= 32 else 2))
 
 
@@ -152,7 +154,7 @@ def run(
     programs = layout.sequences * segments * layout.value_heads
     if chosen is None:
         chosen = configure(layout.key_dim, layout.value_dim, programs)
-    tiles = triton.cdiv(layout.value_dim, 64 * chosen.warpgroups)
+    tiles = cdiv(layout.value_dim, 64 * chosen.warpgroups)
     key_tile = [1, CHUNK, 1, chosen.slice_width]
     value_tile = [1, CHUNK, 1, 64]
     square = [CHUNK, CHUNK]
@@ -168,8 +170,8 @@ def run(
         inverse=descriptor(inverse.view(-1, CHUNK), square),
         attention=descriptor(attention.view(-1, CHUNK), square),
         factors=descriptor(rows.view(-1), [FACTORS * CHUNK]),
-        dstates=None if dstates is None else descriptor(dstates, [1, chosen.slice_width, 64]),
-        dx=None if dx is None else descriptor(dx, value_tile),
+        dstates=descriptor(dstates, [1, chosen.slice_width, 64]),
+        dx=descriptor(dx, value_tile),
         ragged=dx if layout.cu_seqlens is not None else None,
         final_grad=final_grad,
         initial_grad=initial_grad,

@@ -29,9 +29,9 @@ zero and is not stored. Only behind the end of a packed sequence do tokens of an
 and the stores of such a chunk are masked.
 """
 
+import functools
 from dataclasses import dataclass
 
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -54,7 +54,7 @@ from gdnbench_kernels.gated_delta.gpu.hopper.warpgroups import (
     registers,
     store_tokens,
 )
-from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout, locate_piece
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout, cdiv, locate_piece
 from gdnbench_kernels.launching import launch
 
 FACTORS = 4  # beta, recall, read and write lead `ROWS`: one load of 256 numbers
@@ -81,8 +81,9 @@ class Configuration:
     overlap: bool = True
 
 
-def configure(layout: Layout, *, output: bool, states: bool, pieces: int) -> Configuration:
-    """Return the configuration for sizes and for what is written; `pieces` of all sequences.
+@functools.cache
+def configure(key_dim: int, value_dim: int, programs: int, *, output: bool, states: bool) -> Configuration:
+    """Return how to build the kernel for a shape, for ``programs`` pieces times value heads and for what is written.
 
     - The widest slices of K without zeros beyond multiples of 32; above 128 keys at most 64 (registers).
     - Two state warpgroups, which share the ring, unless V has no second half or there were fewer than two programs to
@@ -90,12 +91,11 @@ def configure(layout: Layout, *, output: bool, states: bool, pieces: int) -> Con
     - Programs by SM: one, which then has more stages; with one warpgroup up to 64 keys 2, up to 32 keys 3.
     - Then as many stages as fit.
     """
-    padded = triton.cdiv(layout.key_dim, 32) * 32
+    padded = cdiv(key_dim, 32) * 32
     widths = (32, 64, 128) if padded <= 128 else (32, 64)
     slice_width = max(width for width in widths if padded % width == 0)
-    halves = triton.cdiv(layout.value_dim, 64)
-    programs = triton.cdiv(halves, 2) * layout.value_heads * pieces
-    warpgroups = 1 if halves == 1 or programs < 2 * SMS else 2
+    halves = cdiv(value_dim, 64)
+    warpgroups = 1 if halves == 1 or programs * cdiv(halves, 2) < 2 * SMS else 2
     residents = (1,) if warpgroups == 2 or padded > 64 else (2, 1) if padded > 32 else (3, 2, 1)
     for resident in residents:
         for stages in (4, 3, 2):
@@ -108,7 +108,7 @@ def configure(layout: Layout, *, output: bool, states: bool, pieces: int) -> Con
             )
             if resident * (SHARED_RESERVED + shared_bytes(chosen, output=output, states=states)) <= SHARED_BYTES_OF_SM:
                 return chosen
-    raise AssertionError(f"no configuration for K {layout.key_dim}, V {layout.value_dim}")
+    raise AssertionError(f"no configuration for K {key_dim}, V {value_dim}")
 
 
 def shared_bytes(chosen: Configuration, *, output: bool, states: bool) -> int:
@@ -154,12 +154,12 @@ def run(
     """
     if output is not None and states is not None:
         raise ValueError("got output and states; this kernel writes one of them: walk twice")
-    pieces = layout.sequences * segments
+    programs = layout.sequences * segments * layout.value_heads
     if chosen is None:
-        chosen = configure(layout, output=output is not None, states=states is not None, pieces=pieces)
+        written = {"output": output is not None, "states": states is not None}
+        chosen = configure(layout.key_dim, layout.value_dim, programs, **written)
     width = 64 * chosen.warpgroups
-    value_tiles = triton.cdiv(layout.value_dim, width)
-    tiles = value_tiles + (triton.cdiv(layout.key_dim, width) if transition is not None else 0)
+    tiles = cdiv(layout.value_dim, width) + (cdiv(layout.key_dim, width) if transition is not None else 0)
     tokens = delta if output is None else output
     value_tile = [1, CHUNK, 1, 64]
     key_tile = [1, CHUNK, 1, chosen.slice_width]
@@ -167,7 +167,7 @@ def run(
     at_launch, with_state = registers(chosen.warpgroups, chosen.resident)
     launch(
         scan_kernel,
-        (tiles * layout.value_heads * pieces,),
+        (tiles * programs,),
         k=descriptor(k, key_tile),
         q=descriptor(q, key_tile),
         v=descriptor(v, value_tile),

@@ -1,6 +1,7 @@
 """What the Hopper kernels share: TMA descriptors, the register budget of warp specialization, stores of token tiles."""
 
 import functools
+import math
 
 import torch
 from torch import Tensor
@@ -49,14 +50,14 @@ def descriptor(x: Tensor | None, tile: list[int]) -> Tiles | None:
 def aligned(*tensors: Tensor | None) -> bool:
     """Return whether TMA can move these: all of one 16-bit type, bases and strides in multiples of 16 bytes."""
     present = [x for x in tensors if x is not None]
-    return all(
-        x.dtype in (torch.bfloat16, torch.float16)
-        and x.dtype == present[0].dtype
-        and x.data_ptr() % 16 == 0
-        and x.stride(-1) == 1
-        and all(stride > 0 and stride % 8 == 0 for stride in x.stride()[:-1])
-        for x in present
-    )
+    dtype = present[0].dtype
+    if dtype not in (torch.bfloat16, torch.float16):
+        return False
+    for x in present:
+        *outer, last = x.stride()
+        if x.dtype != dtype or x.data_ptr() % 16 or last != 1 or min(outer) < 1 or math.gcd(*outer) % 8:
+            return False
+    return True
 
 
 def registers(warpgroups: int, resident: int) -> tuple[int, int]:
