@@ -221,7 +221,8 @@ def test_offsets_beyond_32_bits():
         return [output.detach(), *torch.autograd.grad(output, list(leaves.values()), leaves["v"].detach())]
 
     for whole, alone in zip(outputs_and_gradients(call.tensors), outputs_and_gradients(last), strict=True):
-        assert torch.equal(whole[-1:], alone)
+        # Not the same bits: how many programs there are may decide how wide they are.
+        assert testing.relative_error(whole[-1:], alone.double()) < testing.limit("output", BF16)
 
 
 @pytest.mark.parametrize("lengths", [None, PACKED], ids=["dense", "packed"])
@@ -259,5 +260,5 @@ def test_a_compiled_layer_equals_the_layer(raw):
     state = torch.randn(2, 4, 64, 128, device="cuda", requires_grad=True)
     compiled = torch.compile(layer, fullgraph=True)
     for eager, traced in zip(*(forward_and_backward(form, x, state) for form in (layer, compiled)), strict=True):
-        # What is fused around the rule rounds elsewhere.
-        assert testing.relative_error(traced, eager.double()) < 1e-2
+        # What is fused around the rule rounds elsewhere; a parameter's gradient adds that up over 400 tokens.
+        assert testing.relative_error(traced, eager.double()) < 5e-2
