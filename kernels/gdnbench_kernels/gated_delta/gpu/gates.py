@@ -33,3 +33,9 @@ def writing_strength(beta, gate_scale, beta_range):
     if beta_range is not None:
         beta = beta_range * tl.sigmoid(gate_scale * beta)
     return beta
+
+
+@triton.jit
+def log_growth(beta, k_square):
+    """Return by how many powers of two ``I - beta k k^T`` can grow a state: none, unless ``beta k^2`` exceeds 2."""
+    return tl.log2(tl.maximum(tl.abs(1.0 - beta * k_square), 1.0))

@@ -13,6 +13,8 @@ CHUNK = 64
 
 # The row factors that `prepare` writes, in this order; rq and rk only where q and k are normalized inside.
 ROWS = ("beta", "recall", "read", "write", "decay", "rq", "rk")
+# Where they are not, and sequences are cut into pieces, "growth" takes the place of rq (`segments.reach`).
+GROWTH_ROWS = (*ROWS[:5], "growth")
 
 
 def cdiv(a: int, b: int) -> int:

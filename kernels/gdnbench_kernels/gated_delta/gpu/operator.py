@@ -9,7 +9,7 @@ from torch import Tensor
 from gdnbench_kernels.gated_delta.gpu import segments
 from gdnbench_kernels.gated_delta.gpu.choice import gradients, prepare, reverse, scan
 from gdnbench_kernels.gated_delta.gpu.gradients import key_tiles
-from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, GROWTH_ROWS, ROWS, Layout
 
 _LIBRARY = torch.library.Library("gdnbench", "FRAGMENT")
 _OPTIONS = "float scale, float gate_scale, float? beta_range, bool normalize"
@@ -74,7 +74,7 @@ def forward(
     walk = dict(k=k, v=v, inverse=inverse, rows=rows)
     if pieces > 1:
         ends = torch.empty_like(starts)
-        segments.reach(layout, pieces, k=k, rows=rows, lengths=lengths)
+        segments.reach(layout, pieces, rows=rows, lengths=lengths)
         scan(layout, pieces, **walk, final=ends, transition=transition, lengths=lengths[0])
         segments.chain(layout, pieces, transition=transition, ends=ends, carried=starts, boundary=initial_state)
         final = ends  # done with: it takes each piece's true end
@@ -181,13 +181,14 @@ def _results(q: Tensor, v: Tensor, layout: Layout, pieces: int, normalize: bool,
     blocks = layout.chunks, layout.value_heads
     state = layout.value_heads, layout.key_dim, layout.value_dim
     cut = layout.sequences * pieces if pieces > 1 else 0
+    names = ROWS if normalize else GROWTH_ROWS if cut else ROWS[:5]
     single = partial(q.new_empty, dtype=torch.float32)
     return (
         v.new_empty(v.shape),
         single((layout.sequences if output_final_state else 0, *state)),
         q.new_empty((*blocks, CHUNK, CHUNK)),
         q.new_empty((*blocks, CHUNK, CHUNK)),
-        single((*blocks, len(ROWS) - (0 if normalize else 2), CHUNK)),
+        single((*blocks, len(names), CHUNK)),
         single((cut, *state)),
         single((cut, layout.value_heads, layout.key_dim, layout.key_dim)),
         q.new_empty((2, cut, layout.value_heads), dtype=torch.int32),

@@ -101,6 +101,7 @@ def prepare_kernel(
         qk = tl.dot(q_tile, tl.trans(k_tile), qk, input_precision="ieee")
         if NORMALIZE:
             q_square += tl.sum(q_tile.to(tl.float32) * q_tile.to(tl.float32), 1)
+        if R > 5:
             k_square += tl.sum(k_tile.to(tl.float32) * k_tile.to(tl.float32), 1)
     e = tl.exp2(decay)
     rows += (slot.to(tl.int64) * HV + head) * R * C + t
@@ -117,6 +118,8 @@ def prepare_kernel(
         write = write * rk
         tl.store(rows + 5 * C, rq)
         tl.store(rows + 6 * C, rk)
+    elif R == 6:
+        tl.store(rows + 5 * C, gates.log_growth(b, k_square))
     tl.store(rows, b)
     tl.store(rows + C, recall)
     tl.store(rows + 2 * C, tl.where(here, read, 0.0))

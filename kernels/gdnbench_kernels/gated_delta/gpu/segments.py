@@ -5,7 +5,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu.configurations import configuration
-from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, locate_piece, strides
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, locate_piece
 from gdnbench_kernels.launching import launch
 
 WIDEST_KEYS = 128  # a piece's transition matrix [K, K] must fit in one program
@@ -32,28 +32,24 @@ MARGIN = tl.constexpr(2.0)
 LOOKBACK = tl.constexpr(64)
 
 
-def reach(layout: Layout, segments: int, *, k: Tensor, rows: Tensor, lengths: Tensor) -> None:
+def reach(layout: Layout, segments: int, *, rows: Tensor, lengths: Tensor) -> None:
     """Find how many chunks of a piece reach its end, and its start: what decay leaves nothing of can be skipped.
 
     Args:
         layout: sizes.
         segments: pieces of a sequence.
-        k, rows: as the package describes.
+        rows: as the package describes, with `layout.GROWTH_ROWS` where keys are given.
         lengths: int32 ``[2, pieces, HV]``, written: the last chunks of a piece that its end state depends on, and the
             first that the gradient at its start depends on. All of its chunks where it does not forget.
     """
     launch(
         reach_kernel,
         (layout.sequences * segments, layout.value_heads, 2),
-        k=k,
         rows=rows,
         lengths=lengths,
-        **strides(k=k),
         **layout.kernel_arguments(),
         segments=segments,
         C=CHUNK,
-        K=layout.key_dim,
-        KP=triton.next_power_of_2(layout.key_dim),
         R=rows.shape[2],
         num_warps=4,
     )
@@ -61,8 +57,7 @@ def reach(layout: Layout, segments: int, *, k: Tensor, rows: Tensor, lengths: Te
 
 @triton.jit(do_not_specialize=["T", "segments"])
 def reach_kernel(
-    k, rows, lengths, k_sb, k_st, k_sh, T, H, HV, cu_seqlens, chunk_starts, segments,
-    C: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, R: tl.constexpr,
+    rows, lengths, T, H, HV, cu_seqlens, chunk_starts, segments, C: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
     """Program (piece, value head, end or start).
 
@@ -81,20 +76,11 @@ def reach_kernel(
     length = tl.sum(tl.where((left > FORGOTTEN - MARGIN) & (i < chunks), 1, 0), 0) + 1
     if length > tl.minimum(chunks, LOOKBACK):
         length = chunks
-    elif R == 5:  # keys as given: normalized ones cannot grow a state, since beta is at most 2
+    elif R == 6:  # keys as given: normalized ones cannot grow a state, since beta is at most 2
         t = tl.arange(0, C)
-        kc = tl.arange(0, KP)
-        k += batch.to(tl.int64) * k_sb + head // (HV // H) * k_sh
-        growth = tl.zeros([C], tl.float32)
-        for j in tl.range(0, length):
-            m = tl.where(from_start == 1, chunk + j, chunk_end - 1 - j)
-            token = first.to(tl.int64) + m * C
-            inside = (token + t < end)[:, None] & (kc < K)[None, :]
-            tile = tl.load(k + (token + t)[:, None] * k_st + kc[None, :], mask=inside, other=0.0).to(tl.float32)
-            beta = tl.load(rows + ((slot + m).to(tl.int64) * HV + head) * R * C + t)
-            growth += tl.log2(tl.maximum(tl.abs(1.0 - beta * tl.sum(tile * tile, 1)), 1.0))
-        kept = tl.sum(tl.where(i == length - 1, left, 0.0), 0) + tl.sum(growth, 0)
-        if kept > FORGOTTEN:
+        growth = rows + ((slot + n).to(tl.int64) * HV + head)[:, None] * R * C + 5 * C + t[None, :]
+        grown = tl.sum(tl.load(growth, mask=(i < length)[:, None], other=0.0))
+        if tl.sum(tl.where(i == length - 1, left, 0.0), 0) + grown > FORGOTTEN:
             length = chunks
     at = (from_start * tl.num_programs(0) + piece) * HV + head
     tl.store(lengths + at, length)

@@ -180,8 +180,10 @@ def prepare_kernel(
     qk = warpgroup_mma(queries, keys.permute((1, 0)), zeros, use_acc=False, is_async=True)
     decay_at.store(gl.associative_scan(gates_at.load(SCAN), 0, add) * gates.LOG2E)
     if NORMALIZE:
-        rk_at.store(reciprocal_norms(keys))
-        rq_at.store(reciprocal_norms(queries))
+        rk_at.store(gl.rsqrt(squares(keys) + gates.L2_EPS))
+        rq_at.store(gl.rsqrt(squares(queries) + gates.L2_EPS))
+    elif R == 6:
+        rk_at.store(squares(keys))
 
     # 3. Row factors, P and B. The exponent is masked: above the diagonal the difference is positive and may overflow.
     decay = decay_at.load(TOKEN)
@@ -198,6 +200,8 @@ def prepare_kernel(
         write *= rk
         gl.store(rows + 5 * C + t, rq)
         gl.store(rows + 6 * C + t, rk)
+    elif R == 6:
+        gl.store(rows + 5 * C + t, gates.log_growth(b, rk_at.load(TOKEN)))
     gl.store(rows + t, b)
     gl.store(rows + C + t, recall)
     gl.store(rows + 2 * C + t, read)
@@ -259,10 +263,10 @@ def copy_rows(tile, source, stride, count, K: gl.constexpr):
 
 
 @gluon.jit
-def reciprocal_norms(tile):
-    """Return ``rsqrt(sum of squares + eps)`` for the rows of a tile of shared memory."""
+def squares(tile):
+    """Return the sum of squares of the rows of a tile of shared memory."""
     x = tile.load(HALF_ROW).to(gl.float32)
-    return gl.rsqrt(gl.sum(x * x, 1) + gates.L2_EPS)
+    return gl.sum(x * x, 1)
 
 
 @gluon.jit

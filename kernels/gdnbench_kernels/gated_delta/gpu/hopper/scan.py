@@ -87,7 +87,7 @@ def configure(key_dim: int, value_dim: int, programs: int, *, output: bool, stat
 
     - The widest slices of K without zeros beyond multiples of 32; above 128 keys at most 64 (registers).
     - Two state warpgroups, which share the ring, unless V has no second half or there were fewer than two programs to
-      an SM (as measured).
+      an SM (as measured); a walk for its end alone has the tiles of its transition besides.
     - Programs by SM: one, which then has more stages; with one warpgroup up to 64 keys 2, up to 32 keys 3.
     - Then as many stages as fit.
     """
@@ -95,7 +95,8 @@ def configure(key_dim: int, value_dim: int, programs: int, *, output: bool, stat
     widths = (32, 64, 128) if padded <= 128 else (32, 64)
     slice_width = max(width for width in widths if padded % width == 0)
     halves = cdiv(value_dim, 64)
-    warpgroups = 1 if halves == 1 or programs * cdiv(halves, 2) < 2 * SMS else 2
+    few = (output or states) and programs * cdiv(halves, 2) < 2 * SMS
+    warpgroups = 1 if halves == 1 or few else 2
     residents = (1,) if warpgroups == 2 or padded > 64 else (2, 1) if padded > 32 else (3, 2, 1)
     for resident in residents:
         for stages in (4, 3, 2):
