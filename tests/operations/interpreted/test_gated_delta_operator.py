@@ -12,9 +12,8 @@ F32 = torch.float32
 OPTIONAL = ("A_log", "dt_bias", "initial_state")
 
 CALLS = {
-    "plain": (Case(batch=2, time=3, heads=1, key_dim=16, value_dim=24, state=False), {}),
     "all raw, state": (Case(batch=1, time=66, heads=1, group=2, key_dim=16, value_dim=16), {"raw": RAW}),
-    "packed": (Case(heads=2, key_dim=16, value_dim=16), {"lengths": [3, 2]}),
+    "packed, no state": (Case(heads=2, key_dim=16, value_dim=24, state=False), {"lengths": [3, 2]}),
 }
 
 

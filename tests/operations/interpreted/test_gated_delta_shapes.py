@@ -74,10 +74,10 @@ def in_pieces(monkeypatch):
 PIECES = {
     "dense": (Case(batch=1, time=330, heads=1, key_dim=32, value_dim=16), {}),
     "no decay, no state": (Case(batch=1, time=200, heads=1, key_dim=16, value_dim=40, decay="none", state=False), {}),
-    "strong decay": (Case(batch=1, time=330, heads=1, key_dim=16, value_dim=72, decay="strong"), {}),
-    "some forget": (Case(batch=1, time=330, heads=1, group=2, key_dim=16, value_dim=16, decay="resets"), {}),
+    "strong decay": (Case(batch=1, time=330, heads=1, key_dim=16, value_dim=24, decay="strong"), {}),
+    "some forget": (Case(batch=1, time=330, heads=1, key_dim=16, value_dim=16, decay="resets"), {}),
     "two heads": (Case(batch=1, time=200, heads=1, group=2, key_dim=40, value_dim=24), {"raw": RAW}),
-    "packed": (Case(heads=1, group=2, key_dim=40, value_dim=24), {"lengths": [20, 0, 200], "raw": RAW}),
+    "packed": (Case(heads=1, key_dim=40, value_dim=24), {"lengths": [20, 0, 200], "raw": RAW}),
     "packed, no state": (Case(heads=1, key_dim=16, value_dim=16, state=False), {"lengths": [0, 130, 65]}),
 }
 
@@ -121,9 +121,8 @@ def test_gradients_of_one_result_alone(through, state, pieces, request):
     assert mismatches(call, through=(through,)) == {}
 
 
-@pytest.mark.parametrize("raw", [(), RAW])
-def test_strides(raw):
-    call = draw(Case(batch=2, time=66, heads=1, group=2, key_dim=24, value_dim=16), F32, raw=raw)
+def test_strides():
+    call = draw(Case(batch=2, time=66, heads=1, group=2, key_dim=24, value_dim=16), F32, raw=RAW)
     plain = run(call)
     for laid_out in layouts.ALL:
         assert not laid_out(call.tensors)["v"].is_contiguous()
@@ -148,7 +147,7 @@ def test_strides_of_the_cotangent(strided):
     assert all(map(torch.equal, found, expected))
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     case=st.builds(
         Case,
