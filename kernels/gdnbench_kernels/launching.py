@@ -93,7 +93,7 @@ def _fact(x: Any) -> Hashable:
     if type(x) is int:
         return x == 1, x % 16 == 0, -(2**31) <= x < 2**31, x < 2**63
     if type(x) in (float, bool):
-        return type(x)
+        return type(x).__name__
     said: Hashable = x.specialization
     return said
 
