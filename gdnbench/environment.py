@@ -39,7 +39,7 @@ def describe(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {"gdnbench": __version__, **library_versions()},
         "commit": commit,
-        "commit_source": None if commit is None else "git" if (PACKAGE.parent / ".git").exists() else GIVEN_COMMIT,
+        "commit_source": None if commit is None else GIVEN_COMMIT if os.environ.get(GIVEN_COMMIT) else "git",
         "dirty": dirty,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
@@ -103,14 +103,17 @@ def driver_version() -> str | None:
 def git_state() -> tuple[str | None, bool | None]:
     """Return commit and dirty flag of the checkout this code is in; (None, None) for an installed package.
 
-    Stored results and rendered reports do not make a checkout dirty: they are what running it writes. Where there is
-    no checkout (a copy of the files on another machine), the variable ``GDNBENCH_COMMIT`` states the commit, with
-    ``-dirty`` at its end for a changed tree; without that, whether it was changed is not known.
+    Stored results and rendered reports do not make a checkout dirty: they are what running it writes. Where files were
+    copied to another machine, without their checkout or over another one, the variable ``GDNBENCH_COMMIT`` states the
+    commit, with ``-dirty`` at its end for a changed tree; without that, whether it was changed is not known. The
+    record says that the commit was stated, and holds the digest of the sources besides.
     """
     root = PACKAGE.parent
+    stated = os.environ.get(GIVEN_COMMIT, "")
+    if stated:
+        return stated.removesuffix("-dirty"), True if stated.endswith("-dirty") else None
     if not (root / ".git").exists():
-        stated = os.environ.get(GIVEN_COMMIT, "")
-        return stated.removesuffix("-dirty") or None, True if stated.endswith("-dirty") else None
+        return None, None
     commit = _output("git", "-C", str(root), "rev-parse", "HEAD")
     changes = _output("git", "-C", str(root), "status", "--porcelain", "--", ".", ":!results", ":!reports")
     return commit, None if commit is None else bool(changes)

@@ -1,4 +1,4 @@
-"""The commit of a record: git's where there is a checkout, else what the user states, else unknown."""
+"""The commit of a record: what the user states, else git's where there is a checkout, else unknown."""
 
 import pytest
 
@@ -32,8 +32,9 @@ def test_a_stated_commit_may_be_of_a_changed_tree(copied):
     assert stated(environment.describe("cpu")) == ("0123abc", True, "GDNBENCH_COMMIT")
 
 
-def test_in_a_checkout_nothing_stated_counts(copied, tmp_path):
+def test_in_a_checkout_git_says_it_unless_it_is_stated(copied, tmp_path):
     (tmp_path / ".git").mkdir()
-    copied.setenv("GDNBENCH_COMMIT", "0123abc")
     copied.setattr(environment, "_output", lambda *command: "" if "status" in command else "fedcba9")
     assert stated(environment.describe("cpu")) == ("fedcba9", False, "git")
+    copied.setenv("GDNBENCH_COMMIT", "0123abc")
+    assert stated(environment.describe("cpu")) == ("0123abc", None, "GDNBENCH_COMMIT")
