@@ -70,7 +70,7 @@ def test_plain_kernels_run_only_inside():
 
 
 def test_no_tile_under_64_columns_where_wgmma_would_take_it():
-    """Triton 3.6 addresses such tiles wrongly on Hopper: `scan` with VB 32, 4 warps and one stage faulted on an H200."""
+    """Triton 3.6 addresses such tiles wrongly on Hopper: `scan` with VB 32 and 4 warps faulted on an H200."""
     for entry in configurations.table():
         config = entry["config"]
         if entry["kernel"] in ("scan", "reverse", "gradients") and entry.get("arch") != 80:
