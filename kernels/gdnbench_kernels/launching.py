@@ -134,6 +134,19 @@ def recorded(arch: int) -> Iterator[list[Launch]]:
         _recording.reset(token)
 
 
+def on_its_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the GPU of the first argument, a tensor, the current one inside ``function``: kernels run on that."""
+
+    @functools.wraps(function)
+    def call(first: Tensor, *rest: Any, **named: Any) -> Any:
+        if not first.is_cuda or first.device.index == torch.cuda.current_device():
+            return function(first, *rest, **named)
+        with torch.cuda.device(first.device):
+            return function(first, *rest, **named)
+
+    return call
+
+
 def arch_of(device: torch.device) -> int:
     """Return the architecture to choose kernels for: 90 for compute capability 9.0; 0 for Triton's interpreter."""
     recording = _recording.get()

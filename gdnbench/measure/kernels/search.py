@@ -38,7 +38,5 @@ def table(
     text = tuning.as_text(tuning.merged(configurations.table(), found))
     if write:
         write_text(configurations.FILE, text)
-        say(
-            f"wrote {configurations.FILE}; `gdnbench bench check --update` records what its kernels take"
-        )
+        say(f"wrote {configurations.FILE}; `gdnbench bench check --update` records what its kernels take")
     return text

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.gpu.activations import sigmoid
-from gdnbench_kernels.launching import launch
+from gdnbench_kernels.launching import launch, on_its_device
 
 THREADS = 128
 # Forward, a thread reads 16 bytes of half precision at once, and all inputs of its run before it stores anything.
@@ -26,6 +26,7 @@ BACKWARD_PROGRAMS = 2640  # twenty for each SM of an H200; each leaves one parti
 COUNTED = tl.constexpr(256)  # packed sequences that are looked through at once
 
 
+@on_its_device
 def forward(
     x: Tensor,
     weight: Tensor,
@@ -54,6 +55,7 @@ def forward(
     return y, final
 
 
+@on_its_device
 def backward(
     x: Tensor,
     weight: Tensor,

@@ -10,6 +10,7 @@ from gdnbench_kernels.gated_delta.gpu import segments
 from gdnbench_kernels.gated_delta.gpu.choice import gradients, prepare, reverse, scan
 from gdnbench_kernels.gated_delta.gpu.gradients import key_tiles
 from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, GROWTH_ROWS, ROWS, Layout
+from gdnbench_kernels.launching import on_its_device
 
 _LIBRARY = torch.library.Library("gdnbench", "FRAGMENT")
 _OPTIONS = "float scale, float gate_scale, float? beta_range, bool normalize"
@@ -302,8 +303,8 @@ def _below_autograd(keys: Any, *arguments: Any) -> Tensors:
 
 
 for _backend in ("CUDA", "CPU"):  # on a CPU by Triton's interpreter, for tests
-    _LIBRARY.impl("gated_delta_forward", forward, _backend)
-    _LIBRARY.impl("gated_delta_backward", backward, _backend)
+    _LIBRARY.impl("gated_delta_forward", on_its_device(forward), _backend)
+    _LIBRARY.impl("gated_delta_backward", on_its_device(backward), _backend)
 torch.library.register_fake("gdnbench::gated_delta_forward", _forward_fake, lib=_LIBRARY)
 torch.library.register_fake("gdnbench::gated_delta_backward", _backward_fake, lib=_LIBRARY)
 _LIBRARY.impl("gated_delta_forward", _autograd, "Autograd", with_keyset=True)

@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu import gates
-from gdnbench_kernels.launching import launch
+from gdnbench_kernels.launching import launch, on_its_device
 
 # A program holds this much of the state in registers: small enough that several share an SM, which so has the 40 KB on
 # the way that an H200's bandwidth times its latency come to.
@@ -16,6 +16,7 @@ PROGRAMS = 264  # two for each SM of an H200; fewer heads than that are cut fine
 ELEMENTS_PER_THREAD = 32
 
 
+@on_its_device
 def step(
     q: Tensor,
     k: Tensor,
