@@ -5,6 +5,7 @@ recurrence. What takes long here is compiling; ``-n 8`` spreads that over proces
 """
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -166,6 +167,24 @@ def test_pieces_of_a_long_sequence(dims, lengths, decay, monkeypatch):
     assert min(pieces) > 1
 
 
+@pytest.mark.usefixtures("version")
+@pytest.mark.parametrize("grows", [True, False])
+def test_how_far_into_a_piece_its_ends_reach(grows, monkeypatch):
+    from gdnbench_kernels.gated_delta.gpu import segments
+
+    monkeypatch.setattr(segments, "pieces_per_sequence", lambda layout: 2)
+    x = draw(case_of((64, 128), time=256, keys="repeated", beta=1.0), BF16, device="cuda").tensors
+    x["g"].fill_(-1.2)
+    if grows:
+        # A token turns what lies along its key by 1 - k^2 = -e^1.2, as much as decay takes: there nothing fades.
+        x["k"].mul_((1 + math.exp(1.2)) ** 0.5)
+    arguments = [x[name] for name in ("q", "k", "v", "g", "beta")]
+    *_, lengths = torch.ops.gdnbench.gated_delta_forward(
+        *arguments, None, None, x["initial_state"], None, 1.0, 1.0, None, False, True
+    )
+    assert lengths.unique().tolist() == [2 if grows else 1]
+
+
 @pytest.mark.parametrize("through", ["output", "state"])
 @pytest.mark.parametrize("state", [True, False])
 def test_gradients_of_one_result_alone(state, through):
@@ -205,7 +224,7 @@ def test_four_warps_and_chunks_of_64_compile_to_right_gradients(dims, stages, mo
     chosen = {"BK": 64, "VB": 64, "STAGES": stages, "num_warps": 4, "num_stages": stages}
     monkeypatch.setattr(gradients, "configuration", lambda *known, **facts: dict(chosen))
     with choice.plain():
-        for raw, seed in itertools.product([(), RAW], range(4)):
+        for raw, seed in itertools.product([(), ("norm", "beta")], range(4)):
             call = draw(case_of(dims), BF16, raw=raw, device="cuda", seed=seed)
             assert mismatches(call, BF16) == {}
 
