@@ -4,12 +4,12 @@ Found by running the real drivers on ``meta`` tensors, so that what is compiled 
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gdnbench_kernels.launching import Launch, recorded
 
@@ -25,7 +25,7 @@ class Shape:
         raw: whether q and k are normalized, g and beta made from their logits, inside the kernels.
         packed: whether sequences of different lengths lie in one row.
         state: whether there is an initial and a final state.
-        aligned: whether rows begin at multiples of 16 bytes; where they do not, Hopper runs plain Triton.
+        plain: whether the plain versions are taken where a GPU has others: that they are fit for every one is checked.
     """
 
     batch: int = 8
@@ -37,7 +37,7 @@ class Shape:
     raw: bool = True
     packed: bool = False
     state: bool = False
-    aligned: bool = True
+    plain: bool = False
 
 
 # Where a kernel is told apart by its shape class: the head dims that the paper's widths and its peers use, one whose
@@ -50,7 +50,7 @@ _EVERYWHERE = {
 SHAPES = {
     80: _EVERYWHERE,
     90: _EVERYWHERE
-    | {f"{name}, unaligned": replace(shape, aligned=False) for name, shape in _EVERYWHERE.items()}
+    | {f"{name}, plain": replace(shape, plain=True) for name, shape in _EVERYWHERE.items()}
     | {
         "K 96, V 192": Shape(batch=32, time=1024, heads=6, key_dim=96, value_dim=192),
         "K 128, V 256": Shape(batch=32, time=1024, heads=6, value_dim=256),
@@ -80,11 +80,11 @@ _single = partial(torch.empty, dtype=torch.float32, device="meta")
 
 def _gated_delta(shape: Shape) -> None:
     """Run the gated delta rule forward and backward."""
-    from gdnbench_kernels.gated_delta.gpu import operator
+    from gdnbench_kernels.gated_delta.gpu import choice, operator
 
     value_heads, tokens = shape.heads * shape.group, (shape.batch, shape.time)
-    q, k = (_rows(shape, *tokens, shape.heads, shape.key_dim) for _ in range(2))
-    v = _rows(shape, *tokens, value_heads, shape.value_dim)
+    q, k = (_half(*tokens, shape.heads, shape.key_dim) for _ in range(2))
+    v = _half(*tokens, value_heads, shape.value_dim)
     g, beta = (_half(*tokens, value_heads) for _ in range(2))
     cu_seqlens = torch.empty(9, dtype=torch.int32, device="meta") if shape.packed else None
     sequences = 8 if shape.packed else shape.batch
@@ -94,13 +94,9 @@ def _gated_delta(shape: Shape) -> None:
     inputs = q, k, v, g, beta, A_log, dt_bias, state, cu_seqlens
     forward: Any = operator.forward
     backward: Any = operator.backward
-    output, final, *kept = forward(*inputs, **settings, output_final_state=shape.state)
-    backward(*inputs, *kept, output, final if shape.state else None, **settings)
-
-
-def _rows(shape: Shape, *size: int) -> Tensor:
-    """Return a tensor that is contiguous, or a part of one whose rows are an element longer."""
-    return _half(size) if shape.aligned else _half(*size[:-1], size[-1] + 1)[..., :-1]
+    with choice.plain() if shape.plain else nullcontext():
+        output, final, *kept = forward(*inputs, **settings, output_final_state=shape.state)
+        backward(*inputs, *kept, output, final if shape.state else None, **settings)
 
 
 def _step() -> None:

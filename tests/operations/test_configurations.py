@@ -75,3 +75,15 @@ def test_no_tile_under_64_columns_where_wgmma_would_take_it():
         config = entry["config"]
         if entry["kernel"] in ("scan", "reverse", "gradients") and entry.get("arch") != 80:
             assert config["VB"] >= 64 or config["num_warps"] < 4, entry
+
+
+def test_on_a_hopper_only_what_its_copy_engine_cannot_follow_is_copied():
+    whole = torch.empty(2, 64, 3, 72, dtype=torch.bfloat16, device="meta")
+    strided, odd = whole[..., :64], torch.empty(2, 64, 3, 65, dtype=torch.bfloat16, device="meta")[..., :64]
+    with recorded(90):
+        kept, copied, expanded = choice.movable(strided, odd, whole[:, :1].expand(2, 64, 3, 72))
+    assert kept is strided
+    assert copied.is_contiguous()
+    assert expanded.is_contiguous()
+    with recorded(80):
+        assert choice.movable(odd)[0] is odd

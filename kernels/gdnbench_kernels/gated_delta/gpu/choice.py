@@ -1,4 +1,4 @@
-"""Which version of a kernel runs: Gluon on a Hopper whose copy engine can move the tensors, else plain Triton."""
+"""Which version of a kernel runs: Gluon on a Hopper, elsewhere plain Triton."""
 
 import contextlib
 import functools
@@ -6,6 +6,9 @@ import importlib
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu import gradients as plain_gradients
 from gdnbench_kernels.gated_delta.gpu import prepare as plain_prepare
@@ -17,9 +20,8 @@ from gdnbench_kernels.launching import arch_of
 Run = Callable[..., None]
 
 HOPPER = 90
-TOKENS = ("q", "k", "v", "do", "output", "delta", "dx")  # what the copy engine moves and a caller laid out
 
-# Kernels that run in Gluon where they can.
+# Kernels that run in Gluon on a Hopper.
 GLUON = {"gradients", "prepare", "scan", "reverse"}
 
 
@@ -36,29 +38,39 @@ def plain() -> Iterator[None]:
 
 def prepare(layout: Layout, **arguments: Any) -> None:
     """Run `gpu.prepare.run` or its version for Hopper."""
-    _choose("prepare", plain_prepare, arguments)(layout, **arguments)
+    _choose("prepare", plain_prepare, arguments["k"].device)(layout, **arguments)
 
 
 def scan(layout: Layout, segments: int, **arguments: Any) -> None:
     """Run `gpu.scan.run` or its version for Hopper."""
-    _choose("scan", plain_scan, arguments)(layout, segments, **arguments)
+    _choose("scan", plain_scan, arguments["k"].device)(layout, segments, **arguments)
 
 
 def reverse(layout: Layout, segments: int, **arguments: Any) -> None:
     """Run `gpu.reverse.run` or its version for Hopper."""
-    _choose("reverse", plain_reverse, arguments)(layout, segments, **arguments)
+    _choose("reverse", plain_reverse, arguments["k"].device)(layout, segments, **arguments)
 
 
 def gradients(layout: Layout, **arguments: Any) -> None:
     """Run `gpu.gradients.run` or its version for Hopper."""
-    _choose("gradients", plain_gradients, arguments)(layout, **arguments)
+    _choose("gradients", plain_gradients, arguments["k"].device)(layout, **arguments)
 
 
-def _choose(name: str, plain: ModuleType, arguments: dict[str, Any]) -> Run:
+def movable(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return token tensors as the kernels can load them: copies of those whose layout the copy engine cannot follow.
+
+    On a Hopper bases and strides must be multiples of 16 bytes; elsewhere only the last dim must be contiguous.
+    """
+    if GLUON and arch_of(tensors[0].device) == HOPPER:
+        aligned = _gluon("warpgroups").aligned
+        return tuple(x if aligned(x) else x.clone(memory_format=torch.contiguous_format) for x in tensors)
+    return tuple(x if x.stride(-1) == 1 else x.contiguous() for x in tensors)
+
+
+def _choose(name: str, plain: ModuleType, device: torch.device) -> Run:
     run: Run = plain.run
-    if name in GLUON and arch_of(arguments["k"].device) == HOPPER:
-        if _gluon("warpgroups").aligned(*(arguments.get(token) for token in TOKENS)):
-            run = _gluon(name).run
+    if name in GLUON and arch_of(device) == HOPPER:
+        run = _gluon(name).run
     return run
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu import segments
-from gdnbench_kernels.gated_delta.gpu.choice import gradients, prepare, reverse, scan
+from gdnbench_kernels.gated_delta.gpu.choice import gradients, movable, prepare, reverse, scan
 from gdnbench_kernels.gated_delta.gpu.gradients import key_tiles
 from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, GROWTH_ROWS, ROWS, Layout
 from gdnbench_kernels.launching import on_its_device
@@ -52,6 +52,7 @@ def forward(
         where sequences are cut into pieces the state that each piece starts from, its transition, and how much of it
         reaches its ends (`segments.reach`). What does not exist in a call is an empty tensor.
     """
+    q, k, v = movable(q, k, v)
     layout = Layout.of(q, v, cu_seqlens)
     pieces = segments.pieces_per_sequence(layout)
     results = _results(q, v, layout, pieces, normalize, output_final_state)
@@ -123,10 +124,10 @@ def backward(
 
     The states and Delta are computed again: kept from the forward pass, they would weigh more than its inputs.
     """
+    q, k, v, do = movable(q, k, v, do)
     layout = Layout.of(q, v, cu_seqlens)
     pieces = segments.pieces_per_sequence(layout)
     dq, dk, dv, dg, dbeta, d_gate, d_initial = _gradients(q, k, v, g, beta, A_log, initial_state, layout)
-    do = do if do.stride(-1) == 1 else do.contiguous()
 
     states = q.new_empty(layout.chunks, layout.value_heads, layout.key_dim, layout.value_dim)
     delta = v.new_empty(v.shape)

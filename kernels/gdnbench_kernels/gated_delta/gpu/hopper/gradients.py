@@ -61,7 +61,6 @@ from gdnbench_kernels.gated_delta.gpu import gates
 from gdnbench_kernels.gated_delta.gpu.gradients import SUMS, finish_kernel
 from gdnbench_kernels.gated_delta.gpu.hopper.warpgroups import (
     SMS,
-    aligned,
     allocate,
     descriptor,
     registers,
@@ -135,11 +134,6 @@ def key_tiles(layout: Layout) -> int:
     return triton.cdiv(layout.key_dim, configure(layout.key_dim, layout.value_dim).key_width)
 
 
-def supports(*tokens: Tensor | None) -> bool:
-    """Return whether TMA can move ``q, k, v, do, dx, delta``: one 16-bit type, bases and strides in 16 bytes."""
-    return aligned(*tokens)
-
-
 def run(
     layout: Layout,
     *,
@@ -172,8 +166,8 @@ def run(
 
     Args:
         layout, q, k, v, g, beta, do, dx, delta, states, dstates, rows, dq, dk, dv, dg, dbeta, scale, A_log, dt_bias,
-            d_gate, gate_scale, beta_range, normalize: as there; ``q, k, v, do, dx, delta`` must pass `supports`.
-            ``dv`` may be ``dx`` itself where `key_tiles` is 1.
+            d_gate, gate_scale, beta_range, normalize: as there; ``q, k, v, do, dx, delta`` are as `choice.movable`
+            gives them. ``dv`` may be ``dx`` itself where `key_tiles` is 1.
         chosen: None takes `configure`'s.
     """
     if chosen is None:

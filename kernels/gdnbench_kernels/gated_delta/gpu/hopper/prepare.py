@@ -33,7 +33,6 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from gdnbench_kernels.gated_delta.gpu import gates
-from gdnbench_kernels.gated_delta.gpu.hopper.warpgroups import aligned
 from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, cdiv, locate_chunk, strides
 from gdnbench_kernels.launching import launch
 
@@ -64,11 +63,6 @@ PLAIN_3D = gl.constexpr(gl.SwizzledSharedLayout(1, 1, 1, [2, 1, 0]))
 BLOCKS = gl.constexpr(gl.SwizzledSharedLayout(8, 4, 2, [1, 0]))  # rows of 32 bytes, eight of them without conflict
 
 
-def supports(*, q: Tensor, k: Tensor) -> bool:
-    """Return whether rows of q and k can be copied 16 bytes at a time."""
-    return aligned(q, k)
-
-
 def run(
     layout: Layout,
     *,
@@ -90,7 +84,7 @@ def run(
 
     Args:
         layout, q, k, g, beta, scale, inverse, attention, rows, A_log, dt_bias, gate_scale, beta_range, normalize: as
-            there; ``q, k`` must pass `supports`.
+            there; ``q, k`` are as `choice.movable` gives them.
     """
     launch(
         prepare_kernel,
@@ -257,7 +251,7 @@ def copy_rows(tile, source, stride, count, K: gl.constexpr):
     LAYOUT: gl.constexpr = gl.BlockedLayout([1, 8], [256 // KP, KP // 8], [4, 1], [1, 0])
     r = by_row(gl.arange(0, C, gl.SliceLayout(1, LAYOUT)))
     c = by_column(gl.arange(0, KP, gl.SliceLayout(0, LAYOUT)))
-    # `supports` has seen that rows begin at multiples of 8 numbers.
+    # `choice.movable` has seen to it that rows begin at multiples of 8 numbers.
     at = gl.multiple_of(source + gl.multiple_of(r * stride + c, [1, 8]), [1, 16])
     async_copy.async_copy_global_to_shared(tile, at, (r < count) & (c < K))
 

@@ -50,7 +50,6 @@ from gdnbench_kernels.gated_delta.gpu.hopper.warpgroups import (
     SHARED_BYTES_OF_SM,
     SHARED_RESERVED,
     SMS,
-    aligned,
     allocate,
     descriptor,
     registers,
@@ -122,11 +121,6 @@ def configure(key_dim: int, value_dim: int, programs: int) -> Configuration:
     return dataclasses.replace(chosen, resident=min(resident, 3 if key_dim <= 32 else 2))
 
 
-def supports(*, q: Tensor, k: Tensor, do: Tensor, dx: Tensor | None = None) -> bool:
-    """Return whether TMA can move these: one 16-bit type, bases and strides in multiples of 16 bytes."""
-    return aligned(q, k, do, dx)
-
-
 def run(
     layout: Layout,
     segments: int,
@@ -148,7 +142,7 @@ def run(
 
     Args:
         layout, segments, q, k, do, inverse, attention, rows, dstates, dx, final_grad, initial_grad: as there;
-            ``q, k, do, dx`` must pass `supports`.
+            ``q, k, do, dx`` are as `choice.movable` gives them.
         chosen: None takes `configure`'s.
     """
     programs = layout.sequences * segments * layout.value_heads

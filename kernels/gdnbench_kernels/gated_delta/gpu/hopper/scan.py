@@ -48,7 +48,6 @@ from gdnbench_kernels.gated_delta.gpu.hopper.warpgroups import (
     SHARED_BYTES_OF_SM,
     SHARED_RESERVED,
     SMS,
-    aligned,
     allocate,
     descriptor,
     registers,
@@ -122,11 +121,6 @@ def shared_bytes(chosen: Configuration, *, output: bool, states: bool) -> int:
     return chosen.stages * stage + out + 512
 
 
-def supports(*tokens: Tensor) -> bool:
-    """Return whether TMA serves these token tensors: one 16-bit type, bases and strides in multiples of 16 bytes."""
-    return aligned(*tokens)
-
-
 def run(
     layout: Layout,
     segments: int,
@@ -150,7 +144,7 @@ def run(
 
     Args:
         layout, segments, k, v, inverse, rows, initial, q, attention, output, states, delta, final, transition: as
-            there; ``q, k, v, output, delta`` must pass `supports`. Not both ``output`` and ``states``.
+            there; ``q, k, v, output, delta`` are as `choice.movable` gives them. Not both ``output`` and ``states``.
         chosen: None takes `configure`'s.
     """
     if output is not None and states is not None:
