@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu import gates
 from gdnbench_kernels.gated_delta.gpu.configurations import configuration
-from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, locate_chunk, strides
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, cdiv, locate_chunk, strides
 from gdnbench_kernels.launching import launch
 
 # Sums over K that a tile of K contributes to, in the order of the partial sums [tiles, N, HV, 4, C].
@@ -30,7 +30,7 @@ SUMS = ("dG", "dbeta", "q_dq", "k_dk")
 
 def key_tiles(layout: Layout, device: torch.device) -> int:
     """Return how many programs share a chunk of a head, each with a tile of K."""
-    return triton.cdiv(layout.key_dim, configuration("gradients", device, layout)["BK"])
+    return cdiv(layout.key_dim, configuration("gradients", device, layout)["BK"])
 
 
 def run(
@@ -74,7 +74,7 @@ def run(
     KP = triton.next_power_of_2(layout.key_dim)
     chosen = configuration("gradients", q.device, layout)
     BK = min(KP, chosen.pop("BK"))
-    tiles = triton.cdiv(layout.key_dim, BK)
+    tiles = cdiv(layout.key_dim, BK)
     # One program sees all of K, or partial sums go through memory and `finish` closes the rows.
     sums = None
     if tiles > 1:

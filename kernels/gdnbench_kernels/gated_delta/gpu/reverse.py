@@ -5,7 +5,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu.configurations import configuration
-from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, locate_piece, strides
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, cdiv, locate_piece, strides
 from gdnbench_kernels.launching import launch
 
 
@@ -40,7 +40,7 @@ def run(
     chosen = configuration("reverse", k.device, layout, pieces=layout.sequences * segments)
     launch(
         reverse_kernel,
-        (layout.sequences * segments, layout.value_heads, triton.cdiv(layout.value_dim, chosen["VB"])),
+        (layout.sequences * segments, layout.value_heads, cdiv(layout.value_dim, chosen["VB"])),
         q=q,
         k=k,
         do=do,

@@ -5,7 +5,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu.configurations import configuration
-from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, locate_piece, strides
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, cdiv, locate_piece, strides
 from gdnbench_kernels.launching import launch
 
 
@@ -41,8 +41,8 @@ def run(
         lengths: int32 ``[pieces, HV]``, walk only so many of the last chunks (`segments.reach`), from a zero state.
     """
     chosen = configuration("scan", k.device, layout, pieces=layout.sequences * segments)
-    value_tiles = triton.cdiv(layout.value_dim, chosen["VB"])
-    tiles = value_tiles + (triton.cdiv(layout.key_dim, chosen["VB"]) if transition is not None else 0)
+    value_tiles = cdiv(layout.value_dim, chosen["VB"])
+    tiles = value_tiles + (cdiv(layout.key_dim, chosen["VB"]) if transition is not None else 0)
     launch(
         scan_kernel,
         (layout.sequences * segments, layout.value_heads, tiles),

@@ -5,7 +5,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu.configurations import configuration
-from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, locate_piece
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, cdiv, locate_piece
 from gdnbench_kernels.launching import launch
 
 WIDEST_KEYS = 128  # a piece's transition matrix [K, K] must fit in one program
@@ -22,7 +22,7 @@ def pieces_per_sequence(layout: Layout) -> int:
     """Return into how many pieces to cut each sequence: 1 where the heads alone fill the GPU."""
     if layout.key_dim > WIDEST_KEYS:
         return 1
-    programs = layout.sequences * layout.value_heads * triton.cdiv(layout.value_dim, VALUE_TILE)
+    programs = layout.sequences * layout.value_heads * cdiv(layout.value_dim, VALUE_TILE)
     return max(min(FULL // programs, layout.chunks_per_sequence // SHORTEST, MOST), 1)
 
 
@@ -113,7 +113,7 @@ def chain(
     chosen = configuration("chain", ends.device, layout)
     launch(
         chain_kernel,
-        (layout.sequences, layout.value_heads, triton.cdiv(layout.value_dim, chosen["VB"])),
+        (layout.sequences, layout.value_heads, cdiv(layout.value_dim, chosen["VB"])),
         transition=transition,
         ends=ends,
         carried=carried,

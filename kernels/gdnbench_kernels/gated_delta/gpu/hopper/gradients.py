@@ -43,9 +43,9 @@ and dM are zero there, sums are masked, and all else stays in its row, which is 
 """
 
 import dataclasses
+import functools
 
 import torch
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -66,7 +66,7 @@ from gdnbench_kernels.gated_delta.gpu.hopper.warpgroups import (
     registers,
     store_tokens,
 )
-from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout, locate_chunk, strides
+from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout, cdiv, locate_chunk, strides
 from gdnbench_kernels.launching import launch
 
 # Row factors in the order they have in `row_ring`, and their places in `layout.ROWS`; the last two with NORMALIZE.
@@ -115,6 +115,7 @@ class Configuration:
         return self.stages * stage + self.key_stages * 2 * key_tile + factors + out + 3_072
 
 
+@functools.cache
 def configure(key_dim: int, value_dim: int) -> Configuration:
     """Return how to build the kernel for a shape.
 
@@ -131,7 +132,7 @@ def configure(key_dim: int, value_dim: int) -> Configuration:
 
 def key_tiles(layout: Layout) -> int:
     """Return how many items share a chunk of a value head, each with a tile of K."""
-    return triton.cdiv(layout.key_dim, configure(layout.key_dim, layout.value_dim).key_width)
+    return cdiv(layout.key_dim, configure(layout.key_dim, layout.value_dim).key_width)
 
 
 def run(
@@ -172,7 +173,7 @@ def run(
     """
     if chosen is None:
         chosen = configure(layout.key_dim, layout.value_dim)
-    tiles = triton.cdiv(layout.key_dim, chosen.key_width)
+    tiles = cdiv(layout.key_dim, chosen.key_width)
     sums = None
     if tiles > 1:
         size = (tiles, layout.chunks, layout.value_heads, len(SUMS), CHUNK)
