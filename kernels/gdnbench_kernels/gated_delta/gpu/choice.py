@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -16,8 +16,6 @@ from gdnbench_kernels.gated_delta.gpu import reverse as plain_reverse
 from gdnbench_kernels.gated_delta.gpu import scan as plain_scan
 from gdnbench_kernels.gated_delta.gpu.layout import Layout
 from gdnbench_kernels.launching import arch_of
-
-Run = Callable[..., None]
 
 HOPPER = 90
 
@@ -38,22 +36,22 @@ def plain() -> Iterator[None]:
 
 def prepare(layout: Layout, **arguments: Any) -> None:
     """Run `gpu.prepare.run` or its version for Hopper."""
-    _choose("prepare", plain_prepare, arguments["k"].device)(layout, **arguments)
+    _choose("prepare", plain_prepare, arguments["k"].device).run(layout, **arguments)
 
 
 def scan(layout: Layout, segments: int, **arguments: Any) -> None:
     """Run `gpu.scan.run` or its version for Hopper."""
-    _choose("scan", plain_scan, arguments["k"].device)(layout, segments, **arguments)
+    _choose("scan", plain_scan, arguments["k"].device).run(layout, segments, **arguments)
 
 
 def reverse(layout: Layout, segments: int, **arguments: Any) -> None:
     """Run `gpu.reverse.run` or its version for Hopper."""
-    _choose("reverse", plain_reverse, arguments["k"].device)(layout, segments, **arguments)
+    _choose("reverse", plain_reverse, arguments["k"].device).run(layout, segments, **arguments)
 
 
 def gradients(layout: Layout, **arguments: Any) -> None:
     """Run `gpu.gradients.run` or its version for Hopper."""
-    _choose("gradients", plain_gradients, arguments["k"].device)(layout, **arguments)
+    _choose("gradients", plain_gradients, arguments["k"].device).run(layout, **arguments)
 
 
 def movable(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -67,11 +65,14 @@ def movable(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(x if x.stride(-1) == 1 else x.contiguous() for x in tensors)
 
 
-def _choose(name: str, plain: ModuleType, device: torch.device) -> Run:
-    run: Run = plain.run
-    if name in GLUON and arch_of(device) == HOPPER:
-        run = _gluon(name).run
-    return run
+def key_tiles(layout: Layout, device: torch.device) -> int:
+    """Return how many programs of the chosen `gradients` share a chunk of a head, each with a tile of K."""
+    tiles: int = _choose("gradients", plain_gradients, device).key_tiles(layout, device)
+    return tiles
+
+
+def _choose(name: str, plain: ModuleType, device: torch.device) -> ModuleType:
+    return _gluon(name) if name in GLUON and arch_of(device) == HOPPER else plain
 
 
 @functools.cache

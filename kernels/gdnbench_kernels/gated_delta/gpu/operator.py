@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu import segments
-from gdnbench_kernels.gated_delta.gpu.choice import gradients, movable, prepare, reverse, scan
-from gdnbench_kernels.gated_delta.gpu.gradients import key_tiles
+from gdnbench_kernels.gated_delta.gpu.choice import gradients, key_tiles, movable, prepare, reverse, scan
 from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, GROWTH_ROWS, ROWS, Layout
 from gdnbench_kernels.launching import on_its_device
 

@@ -130,7 +130,7 @@ def configure(key_dim: int, value_dim: int) -> Configuration:
     return Configuration(key_width=128, value_width=64, stages=2)
 
 
-def key_tiles(layout: Layout) -> int:
+def key_tiles(layout: Layout, device: torch.device) -> int:
     """Return how many items share a chunk of a value head, each with a tile of K."""
     return cdiv(layout.key_dim, configure(layout.key_dim, layout.value_dim).key_width)
 
