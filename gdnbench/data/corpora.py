@@ -1,4 +1,4 @@
-"""Corpora by name: ``stdlib``, ``text:<folder>``, ``wikitext-103[:<folder>]`` and the like."""
+"""Corpora by name: ``stdlib``, ``text:<folder>[#<shards>]``, ``wikitext-103[:<folder>]`` and the like."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ def open_corpus(spec: str) -> Corpus:
     name, _, path = spec.partition(":")
     if name not in _OPENERS:
         raise unknown("corpus", name, _OPENERS)
-    return _OPENERS[name](Path(path).expanduser() if path else None)
+    return _OPENERS[name](path or None)
 
 
 def corpus_name(spec: str) -> str:
@@ -33,25 +33,33 @@ def corpus_label(spec: str) -> str:
     The content hash beside it tells two folders of one name apart.
     """
     name, _, path = spec.partition(":")
-    return f"text:{Path(path).expanduser().absolute().name}" if name == "text" and path else name
+    if name != "text" or not path:
+        return name
+    folder, mark, shards = path.partition("#")
+    return f"text:{Path(folder).expanduser().absolute().name}{mark}{shards}"
 
 
-def _stdlib(path: Path | None) -> Corpus:
+def _stdlib(path: str | None) -> Corpus:
     if path is not None:
         raise GdnbenchError(f"corpus stdlib takes no path, got {path}; did you mean text:{path}?")
     return open_stdlib()
 
 
-def _text(path: Path | None) -> Corpus:
+def _text(path: str | None) -> Corpus:
     if path is None:
         raise GdnbenchError("corpus text needs a folder: text:<folder>")
-    return open_text_folder(path)
+    folder, _, shards = path.partition("#")
+    return open_text_folder(Path(folder).expanduser(), tuple(filter(None, shards.split(","))))
 
 
-_OPENERS: dict[str, Callable[[Path | None], Corpus]] = {
+def _folder(path: str | None) -> Path | None:
+    return Path(path).expanduser() if path else None
+
+
+_OPENERS: dict[str, Callable[[str | None], Corpus]] = {
     "stdlib": _stdlib,
     "text": _text,
-    "wikitext-103": lambda path: open_wikitext("wikitext-103", path),
-    "wikitext-103-raw": lambda path: open_wikitext("wikitext-103-raw", path),
-    "fineweb-edu": open_fineweb_edu,
+    "wikitext-103": lambda path: open_wikitext("wikitext-103", _folder(path)),
+    "wikitext-103-raw": lambda path: open_wikitext("wikitext-103-raw", _folder(path)),
+    "fineweb-edu": lambda path: open_fineweb_edu(_folder(path)),
 }

@@ -13,13 +13,14 @@ SUFFIXES = (".txt", ".txt.xz", ".txt.zst")
 PREFIXES = {"train": "train", "valid": "val", "test": "test"}
 
 
-def open_text_folder(folder: Path) -> Corpus:
+def open_text_folder(folder: Path, shards: tuple[str, ...] = ()) -> Corpus:
     """Return the corpus of the ``.txt``, ``.txt.xz`` and ``.txt.zst`` files of ``folder``.
 
     A file belongs to the split that its name, or the subfolder of ``folder`` it lies in, begins with: ``train``,
     ``val`` (also ``valid``, ``validation``) or ``test``; other files are not part of the corpus. A document is a
     maximal run of non-blank lines, so a blank line ends a document and one line may hold a whole paragraph.
-    Raises `GdnbenchError` if the folder, its train split or its valid split is missing.
+    With ``shards``, only the train files whose names begin with one of them are part of the corpus.
+    Raises `GdnbenchError` if the folder, its train split, its valid split or a shard is missing.
     """
     if not folder.is_dir():
         raise GdnbenchError(f"corpus text: {folder}: no such folder; give one as text:<folder>")
@@ -31,6 +32,8 @@ def open_text_folder(folder: Path) -> Corpus:
                 f"corpus text: {folder}: no file of the {split} split; found {found}; "
                 f"expected names like {split}*{{{','.join(SUFFIXES)}}} or a subfolder {split}/"
             )
+    if shards:
+        files["train"] = _shards(folder, files["train"], shards)
     metadata = {
         "folder": folder.resolve().name,
         "files": sum(map(len, files.values())),
@@ -47,6 +50,16 @@ def _split_files(folder: Path, split: str) -> list[Path]:
         if path.is_file() and path.name.lower().endswith(SUFFIXES) and first.startswith(PREFIXES[split]):
             paths.append(path)
     return paths
+
+
+def _shards(folder: Path, paths: list[Path], shards: tuple[str, ...]) -> list[Path]:
+    """Return the train files that belong to the named shards; raise where a name fits none of them."""
+    names = {path: path.relative_to(folder).as_posix().removeprefix("train/") for path in paths}
+    if unmet := [shard for shard in shards if not any(name.startswith(shard) for name in names.values())]:
+        raise GdnbenchError(
+            f"corpus text: {folder}: no train file begins with {', '.join(unmet)}; found {', '.join(names.values())}"
+        )
+    return [path for path in paths if names[path].startswith(shards)]
 
 
 def _documents(paths: Iterable[Path]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdnbench.data.corpora import open_corpus
+from gdnbench.data.corpora import corpus_label, open_corpus
 from gdnbench.data.text_folder import read_documents
 from gdnbench.errors import GdnbenchError
 
@@ -33,6 +33,17 @@ def test_splits_may_be_subfolders_and_validation_is_a_name_of_valid(tmp_path: Pa
     assert list(corpus.documents("train")) == ["train/a.txt", "train/b.txt"]
     assert list(corpus.documents("valid")) == ["validation/x.txt"]
     assert list(corpus.documents("test")) == ["test/y.txt"]
+
+
+def test_a_part_of_the_train_files_is_a_corpus_of_its_own(tmp_path: Path):
+    for name in ("train-00.txt", "train-01.txt", "train-02.txt", "valid.txt"):
+        (tmp_path / name).write_text(name)
+    part = open_corpus(f"text:{tmp_path}#train-00,train-02")
+    assert list(part.documents("train")) == ["train-00.txt", "train-02.txt"]
+    assert list(part.documents("valid")) == ["valid.txt"]
+    assert corpus_label(f"text:{tmp_path}#train-00") == f"text:{tmp_path.name}#train-00"
+    with pytest.raises(GdnbenchError, match=r"no train file begins with train-07; found train-00\.txt"):
+        open_corpus(f"text:{tmp_path}#train-00,train-07")
 
 
 def test_a_missing_test_split_is_an_error_only_when_asked_for(books: Path):
