@@ -37,7 +37,7 @@ SetOption = Annotated[str | None, typer.Option("--set", help="name of the result
 CorpusOption = Annotated[str | None, typer.Option(help="corpus: stdlib, text:<folder>, wikitext-103[:<folder>], ...")]
 TokenizerOption = Annotated[str | None, typer.Option(help="tokenizer: bytes, bpe:<vocabulary>, gpt2[:<file>]")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; nothing falls back to another device")]
-BackendOption = Annotated[str | None, typer.Option(help="backend of all operations: torch, reference, ...")]
+BackendOption = Annotated[str | None, typer.Option(help="backend of all operations, or: gated_delta=triton,wkv7=fla")]
 MixerOption = Annotated[list[Path], typer.Option("--mixer", help="file with a mixer of your own; repeatable")]
 
 
@@ -306,7 +306,7 @@ def bench_kernels(
     """Check kernels against float64, then time them side by side: ratio to a peer, distance to the floor, memory."""
     from gdnbench.environment import check_device
     from gdnbench.measure.kernels import grid
-    from gdnbench.runs import kernel_summary, kernels
+    from gdnbench.runs import bench_summary, kernel_summary, kernels
 
     check_device(device)
     options = grid.chosen(
@@ -334,9 +334,9 @@ def bench_kernels(
         json_file=json_file,
         say=_progress,
     )
-    for line in [*kernel_summary.table(outcome.records), *kernel_summary.closing(outcome)]:
+    for line in [*kernel_summary.table(outcome.records), *bench_summary.closing(outcome, "groups")]:
         print(line)
-    if red := kernel_summary.red_sentence(outcome):
+    if red := bench_summary.red_sentence(outcome):
         raise GdnbenchError(red)
 
 

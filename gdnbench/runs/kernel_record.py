@@ -1,28 +1,13 @@
 """What a record says of a kernel: the numbers as metrics, and how they were checked and timed."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
 from gdnbench.configuration import to_mapping
 from gdnbench.measure.kernels.calibration import Calibration
 from gdnbench.measure.kernels.first_call import FirstCall
 from gdnbench.measure.kernels.measure import Measurement
 from gdnbench.results.record import metric
-
-Metrics = dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Content:
-    """The fields of a `gdnbench.results.Record` that depend on what was measured; ``samples`` become its rows."""
-
-    outcome: Literal["finished", "unavailable", "failed"]
-    detail: str
-    metrics: Metrics
-    data: dict[str, Any]
-    notes: tuple[str, ...] = ()
-    samples: tuple[float, ...] = field(default=())
+from gdnbench.runs.bench import Content, Metrics, ceilings, samples
 
 
 def measured_content(measured: Measurement, calibration: Calibration) -> Content:
@@ -32,8 +17,7 @@ def measured_content(measured: Measurement, calibration: Calibration) -> Content
         "floor_ms": metric(measured.floor_ms, "ms"),
         "flops": metric(sum(work.flops for work in measured.work), "FLOP"),
         "bytes": metric(sum(work.bytes for work in measured.work), "byte"),
-        "copy_gb_s": metric(calibration.copy_gb_s, "GB/s"),
-        "matmul_tflop_s": metric(calibration.matmul_tflop_s, "TFLOP/s"),
+        **ceilings(calibration),
         **_check_metrics(measured),
         **_time_metrics(measured),
     }
@@ -53,7 +37,7 @@ def measured_content(measured: Measurement, calibration: Calibration) -> Content
         metrics=metrics,
         data=data,
         notes=(clocked.note,) if clocked is not None and clocked.note else (),
-        samples=() if clocked is None else clocked.samples,
+        rows=() if clocked is None else samples(clocked.samples),
     )
 
 

@@ -1,9 +1,9 @@
-"""Kernel records as a short table for a terminal, and as the sentence on those that are red."""
+"""Kernel records as a short table for a terminal."""
 
 from collections.abc import Sequence
 
 from gdnbench.results import Record
-from gdnbench.runs.kernels import Outcome
+from gdnbench.runs.bench_summary import formatted, line
 
 SHORT = {"forward": "fwd", "backward": "bwd", "forward_backward": "fwd+bwd", "first_call": "first"}
 COLUMNS = ("backend", "direction", "clock", "ms", "spread", "x peer", "x floor", "error")
@@ -17,29 +17,9 @@ def table(records: Sequence[Record]) -> list[str]:
     for record in sorted(records, key=_order):
         if (title := _title(record)) != heading:
             heading = title
-            lines += ["", title, _line(COLUMNS)]
-        lines.append(_line(_cells(record)))
+            lines += ["", title, line(COLUMNS, WIDTHS)]
+        lines.append(line(_cells(record), WIDTHS))
     return lines[1:]
-
-
-def closing(outcome: Outcome) -> list[str]:
-    """Return what was left out for want of time."""
-    if not outcome.left_out:
-        return []
-    return [
-        f"left out, since the budget of seconds was used up: {len(outcome.left_out)} groups; the same command goes on"
-    ] + [f"  {label}" for label in outcome.left_out]
-
-
-def red_sentence(outcome: Outcome) -> str:
-    """Return the sentence on records whose check is red or that broke; empty where there is none."""
-    if not outcome.red:
-        return ""
-    first = outcome.red[0]
-    return (
-        f"{len(outcome.red)} of {len(outcome.records)} cases failed their correctness check or broke; the first is "
-        f"{first.run_id}: {first.detail}"
-    )
 
 
 def _order(record: Record) -> tuple[object, ...]:
@@ -66,17 +46,8 @@ def _cells(record: Record) -> tuple[str, ...]:
     return (
         *start,
         f"{ms:.4g}",
-        _or_nothing(record.metric("spread_ms"), ".2g"),
-        _or_nothing(ratio, ".2f"),
-        _or_nothing(None if floor is None else ms / floor, ".2f"),
-        _or_nothing(error, ".1e"),
+        formatted(record.metric("spread_ms"), ".2g"),
+        formatted(ratio, ".2f"),
+        formatted(None if floor is None else ms / floor, ".2f"),
+        formatted(error, ".1e"),
     )
-
-
-def _line(cells: Sequence[str]) -> str:
-    padded = [f"{cell:<{width}}" for cell, width in zip(cells, WIDTHS)]
-    return "  " + " ".join(padded).rstrip()
-
-
-def _or_nothing(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)

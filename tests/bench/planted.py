@@ -13,7 +13,8 @@ from gdnbench.measure.kernels.measure import Clocked, Measurement, Refusal
 from gdnbench.measure.kernels.operations.gated_delta import GATES, SCALED_GATES
 from gdnbench.measure.kernels.ratios import paired_ratio
 from gdnbench.results import Record, Store
-from gdnbench.runs.kernel_record import Content, first_call_content, measured_content
+from gdnbench.runs.bench import Content
+from gdnbench.runs.kernel_record import first_call_content, measured_content
 
 CALIBRATION = Calibration(copy_gb_s=4240.0, matmul_tflop_s=710.0)
 SHAPES = tuple(Shape(*map(int, text.split(","))) for text in GPU_SHAPES)

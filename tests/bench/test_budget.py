@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from gdnbench.runs.kernels import Budget
+from gdnbench.runs.bench import Budget
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 import torch
 from gdnbench_kernels.gated_delta.impl import reference as backend
 
+from gdnbench.measure.kernels.calibration import Calibration
 from gdnbench.measure.kernels.measure import BlockRun
 from gdnbench.runs import kernels
 from tests.runs.tiny import gdnbench
@@ -25,7 +26,7 @@ FIELDS = {
 @pytest.fixture(autouse=True)
 def rates(monkeypatch):
     """Calibration takes seconds on a busy machine; the process test does it for real."""
-    monkeypatch.setattr(kernels, "calibrate", lambda device: kernels.Calibration(copy_gb_s=10.0, matmul_tflop_s=0.1))
+    monkeypatch.setattr(kernels, "calibrate", lambda device: Calibration(copy_gb_s=10.0, matmul_tflop_s=0.1))
 
 
 def test_a_process_measures_stores_and_exports(tmp_path):

@@ -5,20 +5,15 @@ The process that asks starts this file as a module with the case as JSON; it ans
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gdnbench.measure.kernels.case import KernelCase, Shape
+from gdnbench.measure.process import ask, empty_caches, say
 
 LIMIT_S = 600.0
-# Where Triton, PyTorch, TileLang and the driver keep what they have compiled.
-CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TILELANG_CACHE_DIR", "CUDA_CACHE_PATH")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,23 +27,11 @@ class FirstCall:
 
 def first_call(case: KernelCase) -> FirstCall:
     """Run one forward and backward of ``case`` in a new process with empty caches and return how long that took."""
-    with tempfile.TemporaryDirectory() as folder:
-        caches = {name: str(Path(folder) / name.lower()) for name in CACHES}
-        command = [sys.executable, "-m", __name__, json.dumps(case.spec())]
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        started = time.time()
-        try:
-            done = subprocess.run(
-                command, env={**os.environ, **caches, "PYTHONPATH": path}, capture_output=True, text=True,
-                timeout=LIMIT_S, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return FirstCall(seconds=None, reason=f"not finished after {LIMIT_S:.0f} s")
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        return FirstCall(seconds=None, reason=lines[-1] if lines else f"exit code {done.returncode}")
-    answer = json.loads(done.stdout.splitlines()[-1])
-    return FirstCall(seconds=answer["done"] - started, ready_s=answer["ready"] - started)
+    with empty_caches() as variables:
+        answer = ask(__name__, case.spec(), limit_s=LIMIT_S, variables=variables)
+    if answer.value is None:
+        return FirstCall(seconds=None, reason=answer.reason)
+    return FirstCall(seconds=answer.value["done"] - answer.started, ready_s=answer.value["ready"] - answer.started)
 
 
 def case_of(spec: dict[str, Any]) -> KernelCase:
@@ -74,7 +57,7 @@ def main() -> None:
     output = operation.outputs(case, inputs)[0]
     torch.autograd.grad(output, [x for x in inputs.values() if x.requires_grad], torch.ones_like(output))
     _wait(case.device)
-    sys.stdout.write(json.dumps({"ready": ready, "done": time.time()}) + "\n")
+    say({"ready": ready, "done": time.time()})
 
 
 def _wait(device: str) -> None:
