@@ -7,10 +7,14 @@ NAMES = ("q", "k", "v", "g", "beta")
 
 
 def of_one_projection(tensors):
-    """Slices of one tensor ``[B, T, all features]``, as a layer's projection leaves them."""
-    flat = [tensors[name].flatten(2) for name in NAMES]
-    slices = torch.cat(flat, -1).split([x.shape[-1] for x in flat], -1)
-    return tensors | {name: piece.unflatten(-1, tensors[name].shape[2:]) for name, piece in zip(NAMES, slices)}
+    """Slices of one tensor ``[B, T, all features]`` for each type, as a layer's projection leaves them."""
+    laid_out = dict(tensors)
+    for dtype in {tensors[name].dtype for name in NAMES}:
+        names = [name for name in NAMES if tensors[name].dtype == dtype]
+        flat = [tensors[name].flatten(2) for name in names]
+        slices = torch.cat(flat, -1).split([x.shape[-1] for x in flat], -1)
+        laid_out |= {name: piece.unflatten(-1, tensors[name].shape[2:]) for name, piece in zip(names, slices)}
+    return laid_out
 
 
 def between_nan(tensors, margin=8):
