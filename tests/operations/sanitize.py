@@ -1,14 +1,17 @@
 """One small forward, backward and decode step, for NVIDIA's compute-sanitizer:
 
     PYTHONPATH=kernels compute-sanitizer --tool memcheck python tests/operations/sanitize.py
-    PYTHONPATH=kernels compute-sanitizer --tool racecheck python tests/operations/sanitize.py
+    PYTHONPATH=kernels compute-sanitizer --tool racecheck python tests/operations/sanitize.py plain
 
+``plain`` leaves out the Gluon kernels: their warps hand shared memory on through mbarriers, which racecheck does not
+follow from the warp that writes over the one that arrives to the one that waits, and reports each such handover.
 Lengths that are no multiples of the chunk, dims that are no powers of two, packed sequences of which some are empty,
 and sequences in pieces: where a mask would be missing. PyTorch's caching allocator is off, since it hides
 what is read between tensors.
 """
 
 import os
+import sys
 
 os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
 
@@ -72,7 +75,8 @@ def every_kernel(key_dim: int, value_dim: int) -> None:
 
 if __name__ == "__main__":
     for dims in ((40, 72), (64, 128), (136, 200)):
-        every_kernel(*dims)
+        if "plain" not in sys.argv:
+            every_kernel(*dims)
         with choice.plain():
             every_kernel(*dims)
     print("done")  # noqa: T201
