@@ -16,6 +16,10 @@ import yaml
 from gdnbench.errors import GdnbenchError, nearest
 
 T = TypeVar("T")
+# Metadata of a field that says how something is computed, not what: it is no part of an id.
+NO_IDENTITY = {"identity": "never"}
+# Metadata of a field that was added after ids had been given out: at its default it is no part of an id.
+LATER = {"identity": "changed"}
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -50,15 +54,26 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     return cls(**{key: _convert(hints[key], value, _join(where, key)) for key, value in values.items()})
 
 
-def to_mapping(config: Any) -> Any:
-    """Return a dataclass, and all inside it, as plain dictionaries, lists and scalars."""
+def to_mapping(config: Any, *, identity: bool = False) -> Any:
+    """Return a dataclass, and all inside it, as plain dictionaries, lists and scalars.
+
+    With ``identity``, only what an id is made from: without fields marked `NO_IDENTITY`, and without those marked
+    `LATER` where they have their default.
+    """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {field.name: to_mapping(getattr(config, field.name)) for field in dataclasses.fields(config)}
+        fields = [f for f in dataclasses.fields(config) if not identity or _identifies(f, getattr(config, f.name))]
+        return {field.name: to_mapping(getattr(config, field.name), identity=identity) for field in fields}
     if isinstance(config, Mapping):
-        return {key: to_mapping(value) for key, value in config.items()}
+        return {key: to_mapping(value, identity=identity) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
-        return [to_mapping(value) for value in config]
+        return [to_mapping(value, identity=identity) for value in config]
     return config
+
+
+def _identifies(field: dataclasses.Field[Any], value: Any) -> bool:
+    mark = field.metadata.get("identity")
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return mark is None or (mark == "changed" and value != default)
 
 
 def canonical_json(config: Any) -> str:
@@ -67,8 +82,8 @@ def canonical_json(config: Any) -> str:
 
 
 def digest(config: Any) -> str:
-    """Return the SHA-256 of the canonical JSON, as 64 hexadecimal digits."""
-    return hashlib.sha256(canonical_json(config).encode()).hexdigest()
+    """Return the SHA-256 of the canonical JSON of what identifies ``config``, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(to_mapping(config, identity=True)).encode()).hexdigest()
 
 
 def _join(where: str, key: object) -> str:

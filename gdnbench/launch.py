@@ -16,11 +16,13 @@ from gdnbench.data import corpus_label
 from gdnbench.environment import check_device_name, usable_cores
 from gdnbench.errors import GdnbenchError
 from gdnbench.files import write_text
+from gdnbench.models.config import parse_backend
 from gdnbench.models.parametrization import Parametrization, label
 from gdnbench.models.parametrization.document import rows_as_text
 from gdnbench.plan import estimate
 from gdnbench.plan.budgets import counts
-from gdnbench.plan.expand import Plan, expand, merged
+from gdnbench.plan.expand import Plan, expand
+from gdnbench.plan.sections import merged
 from gdnbench.plan.spec import Data, RunSpec
 from gdnbench.presets import Preset, load_preset, preset_names
 from gdnbench.presets.load import check_preset
@@ -56,7 +58,7 @@ def choose(
     if device is not None:
         check_device_name(device)
     if chosen.pop("backend", None) is not None:
-        preset = dataclasses.replace(preset, model=merged(preset.model, {"backend": backend}))
+        preset = dataclasses.replace(preset, model={**preset.model, "backend": parse_backend(str(backend))})
     return Chosen(preset=dataclasses.replace(preset, **chosen), set=preset.name + suffix)  # type: ignore[arg-type]
 
 
@@ -243,9 +245,9 @@ def coordinate_check(
 ) -> Chosen:
     """Return the preset of one coordinate check, with the constants of the ``quick`` preset."""
     quick = load_preset("quick")
-    model = {"base_width": base_width, "geometry": geometry, "block": block}
+    model: dict[str, Any] = {"base_width": base_width, "geometry": geometry, "block": block}
     if backend:
-        model["backend"] = backend
+        model["backend"] = parse_backend(backend)
     values: dict[str, Any] = {
         "name": "coord-check",
         "title": f"Coordinate check of {arch} under {table}",

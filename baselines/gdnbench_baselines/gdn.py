@@ -52,7 +52,7 @@ class GatedDeltaNet(Mixer):
     """The gated delta rule between short convolutions and a gated output norm."""
 
     Options = Options
-    operation = "gated_delta"
+    operations = ("gated_delta",)
 
     A_log: Tensor
     dt_bias: Tensor
@@ -104,7 +104,7 @@ class GatedDeltaNet(Mixer):
             scale=self.output_scale.value,
             initial_state=None if state is None else state["memory"],
             output_final_state=state is not None,
-            impl=self.impl,
+            impl=self.impl["gated_delta"],
         )
         y = self._output(o, x)
         return y, None if carried is None else {**new, "memory": carried}

@@ -43,7 +43,7 @@ class Mamba2(Mixer):
     """State space duality between convolutions and a gated norm; its native block has no MLP and twice the depth."""
 
     Options = Options
-    operation = "ssd"
+    operations = ("ssd",)
     native_feedforward = "none"
     native_depth = 2
 
@@ -90,7 +90,9 @@ class Mamba2(Mixer):
         c, b, u, new = self._inputs(x, state)
         g, dt = self._gates(x)
         memory = None if state is None else state["memory"]
-        o, carried = ssd(c, b, u, g, dt, initial_state=memory, output_final_state=state is not None, impl=self.impl)
+        o, carried = ssd(
+            c, b, u, g, dt, initial_state=memory, output_final_state=state is not None, impl=self.impl["ssd"]
+        )
         y = self._output(o, u, x)
         return y, None if carried is None else {**new, "memory": carried}
 

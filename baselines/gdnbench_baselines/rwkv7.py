@@ -68,7 +68,7 @@ class TimeMix(Mixer):
     """RWKV-7's generalized delta rule with vector decay, in-context learning rate, value residual and token shift."""
 
     Options = Options
-    operation = "wkv7"
+    operations = ("wkv7",)
     native_feedforward = "channel_mix"
 
     k_k: Tensor
@@ -120,7 +120,9 @@ class TimeMix(Mixer):
         """Map ``[B, T, D]``; with a state, continue it."""
         r, w, k, v, a, b, gate = self._inputs(x, state, shared)
         memory = None if state is None else state["memory"]
-        o, carried = wkv7(r, w, k, v, a, b, initial_state=memory, output_final_state=state is not None, impl=self.impl)
+        o, carried = wkv7(
+            r, w, k, v, a, b, initial_state=memory, output_final_state=state is not None, impl=self.impl["wkv7"]
+        )
         y = self._output(o, r, k, v, gate)
         return y, None if carried is None else {"last": x[:, -1], "memory": carried}
 

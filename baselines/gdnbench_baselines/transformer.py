@@ -44,7 +44,7 @@ class Attention(Mixer):
     """Softmax attention; its state is the cache of keys and values."""
 
     Options = Options
-    operation = "attention"
+    operations = ("attention",)
     native_options: ClassVar = {"qk_norm": True, "conv_size": 4, "output_gate": True}
 
     def __init__(self, config: ModelConfig, layer: int):
@@ -97,7 +97,7 @@ class Attention(Mixer):
         if state is not None:
             new |= _append(state, k, v)
             k, v = new["k"][:, : past + x.shape[1]], new["v"][:, : past + x.shape[1]]
-        o = attention(q, k, v, scale=self.scale.value, impl=self.impl)
+        o = attention(q, k, v, scale=self.scale.value, impl=self.impl["attention"])
         if self.o_norm is not None and self.g_proj is not None:
             o = self.o_norm(o) * F.silu(self.g_proj(x)).unflatten(-1, (-1, self.head_dim))
         return self.o_proj(o.flatten(2)), None if state is None else new

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
-from gdnbench.errors import GdnbenchError, WidthError
+from gdnbench_kernels.backends import OPERATIONS
+
+from gdnbench.errors import GdnbenchError, WidthError, unknown
 
 MLP_STEP = 16  # MLP widths are multiples of this, in the ratio rule and in the budget solver
+DEFAULT_BACKEND = "torch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,8 @@ class ModelConfig:
         norm_eps: epsilon of the RMS norms.
         pattern: for ``hybrid``: ``"gdn:0.8 transformer:0.2"`` (shares of the depth, in order) or a cycle of names.
         options: fields of the mixers' own ``Options``, by mixer name.
-        backend: backend of all operations, by name (`gdnbench_kernels.backends`).
+        backend: backend of all operations, by name (`gdnbench_kernels.backends`), or operation -> name, where those
+            that are not named get ``torch``.
     """
 
     arch: str
@@ -51,7 +55,7 @@ class ModelConfig:
     norm_eps: float = 1e-6
     pattern: str = ""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    backend: str = "torch"
+    backend: str | Mapping[str, str] = DEFAULT_BACKEND
 
     def __post_init__(self) -> None:
         for name in ("width", "base_width", "depth", "vocab_size"):
@@ -61,6 +65,13 @@ class ModelConfig:
             raise GdnbenchError(
                 f"model.pattern: goes with arch hybrid and only with it; got {self.arch!r}, {self.pattern!r}"
             )
+        for operation in () if isinstance(self.backend, str) else self.backend:
+            if operation not in OPERATIONS:
+                raise unknown("operation of model.backend", operation, OPERATIONS)
+
+    def backend_of(self, operation: str) -> str:
+        """Return the backend of an operation of `gdnbench_kernels`, by name."""
+        return self.backend if isinstance(self.backend, str) else self.backend.get(operation, DEFAULT_BACKEND)
 
     @property
     def multiplicity(self) -> float:
@@ -101,3 +112,16 @@ class ModelConfig:
             return -(-8 * self.width // 3 // 256) * 256
         base = max(1, round((ratio or self.mlp_ratio) * self.base_width / MLP_STEP)) * MLP_STEP
         return self.scaled("the MLP width", base)
+
+
+def parse_backend(text: str) -> str | dict[str, str]:
+    """Return what ``triton`` or ``gated_delta=triton,attention=cudnn`` stands for as a `ModelConfig.backend`."""
+    if "=" not in text:
+        return text
+    chosen = {}
+    for entry in text.split(","):
+        operation, mark, name = (part.strip() for part in entry.partition("="))
+        if not (operation and mark and name):
+            raise GdnbenchError(f"backend {text!r}: {entry!r} is not operation=name, such as gated_delta=triton")
+        chosen[operation] = name
+    return chosen

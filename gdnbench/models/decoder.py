@@ -101,13 +101,30 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: Tensor, state: list[Any] | None = None) -> tuple[Tensor, list[Any] | None]:
         """Return logits ``[B, T, vocabulary]`` of ``tokens [B, T]``; with a state, continue and return the new one."""
-        return self._run(self.embedding(tokens), state, step=False)
+        x, new_state = self._run(self.embedding(tokens), state, step=False)
+        return self.logits(x), new_state
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """Return what the head reads of ``tokens [B, T]``: the last norm's output ``[B, T, D]``."""
+        return self._run(self.embedding(tokens), None, step=False)[0]
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy in nats of ``targets [B, T]`` after ``tokens [B, T]``, differentiable."""
+        logits = self.logits(self.hidden(tokens)).flatten(0, 1)
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        return F.cross_entropy(logits.to(wide), targets.flatten())
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Map what `hidden` returns ``[..., D]`` to logits ``[..., vocabulary]``."""
+        if self.config.tied:
+            return self.logit_scale(F.linear(x, self.embedding.weight))
+        return self.head(x)
 
     def step(self, tokens: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
         """Return logits ``[B, vocabulary]`` of one token each ``[B]``, and the state after; ``state`` is consumed."""
-        logits, new_state = self._run(self.embedding(tokens), state, step=True)
+        x, new_state = self._run(self.embedding(tokens), state, step=True)
         assert new_state is not None
-        return logits, new_state
+        return self.logits(x), new_state
 
     def _run(self, x: Tensor, state: list[Any] | None, *, step: bool) -> tuple[Tensor, list[Any] | None]:
         shared: Shared = {}
@@ -115,12 +132,7 @@ class Decoder(nn.Module):
         for index, block in enumerate(self.blocks):
             x, carried = block(x, None if state is None else state[index], shared, step=step)
             states.append(carried)
-        x = self.norm(x)
-        if self.config.tied:
-            logits = self.logit_scale(F.linear(x, self.embedding.weight))
-        else:
-            logits = self.head(x)
-        return logits, None if state is None else states
+        return self.norm(x), None if state is None else states
 
     def init_state(self, batch_size: int) -> list[Any]:
         """Return the state before the first token, one entry a block."""
@@ -150,9 +162,8 @@ class Decoder(nn.Module):
         return 3 * forward if training else forward
 
     def backends(self) -> dict[str, str]:
-        """Return the backend of every operation that the mixers use."""
-        mixers = [block.mixer for block in self.block_list()]
-        return {mixer.operation: mixer.impl for mixer in mixers if mixer.operation}
+        """Return the backend of every operation that is used."""
+        return {operation: impl for block in self.block_list() for operation, impl in block.mixer.impl.items()}
 
     def block_list(self) -> list[Block]:
         """Return the blocks, first to last."""

@@ -65,7 +65,7 @@ class Mixer(StatefulLayer):
 
     Class attributes:
         Options: frozen dataclass of the fields that ``ModelConfig.options[arch]`` may set.
-        operation: the operation of `gdnbench_kernels` whose backend it uses, or None.
+        operations: the operations of `gdnbench_kernels` that it calls, each with ``impl=self.impl[operation]``.
         native_options: options that the native block sets.
         native_feedforward: ``swiglu``, ``channel_mix`` or ``none``: what follows the mixer in the native block.
         native_depth: how many native blocks stand for one controlled block.
@@ -73,7 +73,7 @@ class Mixer(StatefulLayer):
     """
 
     Options: ClassVar[type] = NoOptions
-    operation: ClassVar[str | None] = None
+    operations: ClassVar[tuple[str, ...]] = ()
     native_options: ClassVar[Mapping[str, Any]] = {}
     native_feedforward: ClassVar[str] = "swiglu"
     native_depth: ClassVar[int] = 1
@@ -82,7 +82,7 @@ class Mixer(StatefulLayer):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         self.layer = layer
-        self.impl = config.backend
+        self.impl = {operation: config.backend_of(operation) for operation in self.operations}
 
     def probes(self, x: Tensor) -> dict[str, Tensor]:
         """Return inner quantities of ``x [B, T, D]`` that no module puts out, for the coordinate check."""

@@ -5,7 +5,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gdnbench.configuration import digest
+from gdnbench.configuration import LATER, NO_IDENTITY, digest
 from gdnbench.data.corpora import corpus_label
 from gdnbench.data.vocabulary import tokenizer_label
 from gdnbench.models.config import ModelConfig
@@ -101,6 +101,22 @@ class Decode:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a training step is computed, not what: no part of a run's identity, and open to change when it is resumed.
+
+    Attributes:
+        compile: each kind of block is compiled (`torch.compile`) once, and serves all its layers.
+        graph: a whole step (forward, backward, clipping, optimizer) is one CUDA graph; needs a GPU.
+        recompute: ``cheap``: norms, convolutions, gates and activations are computed again in the backward pass instead
+            of being kept; matrix products and mixers are kept.
+    """
+
+    compile: bool = False
+    graph: bool = False
+    recompute: Literal["none", "cheap"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Matched:
     """What a comparison held equal, and how far this run is from it (relative, signed)."""
 
@@ -129,7 +145,10 @@ class RunSpec:
         seed: seeds the start and the order of batches; equal seeds see equal batches in all arms.
         device: ``cpu`` or ``cuda``.
         dtype: type of weights and arithmetic (``bfloat16``: autocast over float32 weights).
+        residual: type of the residual stream under dtype ``bfloat16``. In ``bfloat16`` it takes half the memory and its
+            sums round to 8 bits; libraries that let autocast decide keep it in ``float32``.
         threads: threads of one run, part of its identity because sums depend on them.
+        execution: how a step is computed.
     """
 
     experiment: str
@@ -147,7 +166,9 @@ class RunSpec:
     seed: int = 0
     device: str = "cpu"
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    residual: Literal["float32", "bfloat16"] = field(default="float32", metadata=LATER)
     threads: int = 1
+    execution: Execution = field(default_factory=Execution, metadata=NO_IDENTITY)
 
     @property
     def kind(self) -> str:

@@ -81,6 +81,7 @@ class Experiment:
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     coordinates: Mapping[str, Any] = field(default_factory=dict)
     decode: Mapping[str, Any] = field(default_factory=dict)
+    execution: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,7 @@ class Preset:
     tokenizer: str = "bytes"
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    residual: Literal["float32", "bfloat16"] = "float32"
     threads: int = 1
     model: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Mapping[str, Any] = field(default_factory=dict)
@@ -116,5 +118,6 @@ class Preset:
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     coordinates: Mapping[str, Any] = field(default_factory=dict)
     decode: Mapping[str, Any] = field(default_factory=dict)
+    execution: Mapping[str, Any] = field(default_factory=dict)
     experiments: tuple[Experiment, ...]
     claims: tuple[ClaimCard, ...] = ()

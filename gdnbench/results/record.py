@@ -124,8 +124,13 @@ def _model_run(record: Record) -> dict[str, Any]:
         **_workload(spec),
         **values,
         "word_perplexity": values.get("whitespace_word_ppl"),
-        "impl": model["backend"],
+        "impl": _backend(model["backend"]),
     }
+
+
+def _backend(backend: str | Mapping[str, str]) -> str:
+    """Return a model's choice of backends as one word."""
+    return backend if isinstance(backend, str) else ",".join(f"{key}={name}" for key, name in sorted(backend.items()))
 
 
 def _workload(spec: Mapping[str, Any]) -> dict[str, Any]:

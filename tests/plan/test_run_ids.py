@@ -34,6 +34,8 @@ OTHER = {
     "arch": "mamba2",
     "kind": "constant",
     "dtype": "float64",
+    "residual": "bfloat16",
+    "recompute": "cheap",
     "device": "cuda",
     "seconds": 1.0,
     "name": "sgd",
@@ -65,10 +67,15 @@ def changed(values, path):
 
 
 @pytest.mark.parametrize("path", list(leaves(to_mapping(SPEC))), ids=".".join)
-def test_every_field_is_part_of_the_id(path):
-    values = changed(to_mapping(SPEC), path)
-    other = from_mapping(RunSpec, values)
-    assert other.run_id != SPEC.run_id
+def test_every_field_is_part_of_the_id_but_how_it_is_computed(path):
+    other = from_mapping(RunSpec, changed(to_mapping(SPEC), path))
+    assert other != SPEC
+    assert (other.run_id == SPEC.run_id) == (path[0] == "execution")
+
+
+def test_ids_of_before_a_field_was_added_stay():
+    """The id that this specification had when there was no ``residual`` and no ``execution``."""
+    assert SPEC.run_id == "e-gdn-mup_gdn-w32-s0-537d6d0d2b"
 
 
 def test_the_order_of_keys_is_not():
