@@ -19,7 +19,7 @@ def missing(distribution: str, *, oldest: str, capability: tuple[int, int]) -> s
     found = version(distribution)
     if found is None:
         return f"{distribution} is not installed"
-    if _numbers(found) < _numbers(oldest):
+    if older(found, oldest):
         return f"{distribution} {found} is older than {oldest}"
     if not torch.cuda.is_available():
         return "there is no NVIDIA GPU that torch can use"
@@ -27,6 +27,11 @@ def missing(distribution: str, *, oldest: str, capability: tuple[int, int]) -> s
     if actual < capability:
         return f"the GPU is sm_{actual[0]}{actual[1]}, older than sm_{capability[0]}{capability[1]}"
     return None
+
+
+def older(one: str, other: str) -> bool:
+    """Return whether version ``one`` is older than ``other`` by release numbers; 0.7.2.post1 is as old as 0.7.2."""
+    return _numbers(one) < _numbers(other)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

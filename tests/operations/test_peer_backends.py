@@ -1,13 +1,12 @@
 """Peers' kernels behind the switch, against stand-ins that keep each peer's signature and conventions."""
 
-import importlib
 import os
 import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from gdnbench_kernels import backends, requirements, testing
+from gdnbench_kernels import backends, fla, requirements, testing
 from gdnbench_kernels.backends import BackendRefusal, BackendUnavailable
 from gdnbench_kernels.gated_delta import arguments, gated_delta_rule, gated_delta_rule_step
 from gdnbench_kernels.testing import Case
@@ -99,10 +98,9 @@ def installed(monkeypatch):
     monkeypatch.setattr(backends, "_resolved", set())
     monkeypatch.setenv("FLA_FLASH_QLA", "1")
     monkeypatch.delenv("FLA_INTRACARD_CP", raising=False)
-    pinned = importlib.import_module("gdnbench_kernels.gated_delta.impl.fla")._pinned
-    pinned.cache_clear()
+    fla.pin.cache_clear()
     yield
-    pinned.cache_clear()
+    fla.pin.cache_clear()
 
 
 def arguments_of(kind, case=CASE):

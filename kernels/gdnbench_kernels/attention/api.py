@@ -21,7 +21,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float, impl: str = "tor
 
     Raises:
         ValueError: a shape, dtype or device does not fit; the message names the argument.
-        BackendUnavailable: the backend does not exist or cannot run here.
+        BackendUnavailable: the backend does not exist or cannot run here, or (`BackendRefusal`) does not serve this.
     """
     if q.ndim != 4 or k.ndim != 4:
         raise ValueError(f"q and k: expected 4 dimensions [B, T, H, D], got {list(q.shape)} and {list(k.shape)}")
@@ -34,7 +34,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float, impl: str = "tor
     checks.shape("v", v, batch, positions, key_heads, None)
     checks.same_device_and_kind(q=q, k=k, v=v)
     checks.same_type(q=q, k=k, v=v)
-    return backends.load("attention", impl).attention(q, k, v, scale=scale)
+    output: Tensor = backends.serving("attention", "attention", impl, q, k, v).attention(q, k, v, scale=scale)
+    return output
 
 
 def attention_step(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:

@@ -25,8 +25,8 @@ def wkv7(
 
     Args:
         r: receptance ``[B, T, H, K]``.
-        w: log decay by channel ``[B, T, H, K]``, at most 0; in RWKV-7 at least ``-e^-0.5``. The chunked form takes
-            -1.25 at least (checked on a CPU).
+        w: log decay by channel ``[B, T, H, K]``, at most 0; in RWKV-7 at least ``-e^-0.5``. Chunked forms
+            take -1.25 at least (backend torch; checked on a CPU), or -2.6 (fla; not checked).
         k: replacement keys ``[B, T, H, K]``.
         v: values ``[B, T, H, V]``.
         a: removal keys ``[B, T, H, K]``.
@@ -40,7 +40,7 @@ def wkv7(
 
     Raises:
         ValueError: a shape, dtype or device does not fit; the message names the argument.
-        BackendUnavailable: the backend does not exist or cannot run here.
+        BackendUnavailable: the backend does not exist or cannot run here, or (`BackendRefusal`) does not serve this.
     """
     if r.ndim != 4 or v.ndim != 4:
         raise ValueError(f"r and v: expected 4 dimensions [B, T, H, D], got {list(r.shape)} and {list(v.shape)}")
@@ -54,7 +54,8 @@ def wkv7(
         checks.shape("initial_state", initial_state, batch, heads, key_dim, v.shape[3])
     checks.same_device_and_kind(r=r, w=w, k=k, v=v, a=a, b=b, initial_state=initial_state)
     checks.same_type(r=r, w=w, k=k, v=v, a=a, b=b)
-    output, state = backends.load("wkv7", impl).wkv7(r, w, k, v, a, b, initial_state=initial_state)
+    backend = backends.serving("wkv7", "wkv7", impl, r, w, k, v, a, b)
+    output, state = backend.wkv7(r, w, k, v, a, b, initial_state=initial_state)
     return output, state if output_final_state else None
 
 

@@ -1,11 +1,11 @@
 """The operations of the bench: what the project's are called with, and adapters to the mixers of others."""
 
-from gdnbench.measure.kernels.operations.attention import KERNELS, attention
-from gdnbench.measure.kernels.operations.fla import wkv7
+from gdnbench.measure.kernels.operations.attention import attention
 from gdnbench.measure.kernels.operations.fused import gated_norm, short_convolution
 from gdnbench.measure.kernels.operations.gated_delta import gated_delta, gated_delta_step
 from gdnbench.measure.kernels.operations.mamba_ssm import ssd
 from gdnbench.measure.kernels.operations.operation import Operation
+from gdnbench.measure.kernels.operations.wkv7 import wkv7
 
 __all__ = ["FUSED", "MIXERS", "OPERATIONS", "Operation"]
 
@@ -23,4 +23,4 @@ OPERATIONS: dict[str, Operation] = {
 FUSED = ("short_convolution", "gated_norm")
 
 # Rows of the same table: operation -> its backends.
-MIXERS = {"attention": tuple(KERNELS), "ssd": ("mamba_ssm",), "wkv7": ("fla",)}
+MIXERS = {"attention": ("flash", "cudnn"), "ssd": ("mamba_ssm",), "wkv7": ("fla",)}

@@ -1,10 +1,11 @@
-"""RWKV-7's recurrence by the kernels of flash-linear-attention."""
+"""RWKV-7's recurrence, with log decays as its models start."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from gdnbench_kernels import testing
+from gdnbench_kernels import backends, testing
 from gdnbench_kernels import wkv7 as recurrences
 from torch import Tensor
 
@@ -14,16 +15,7 @@ from gdnbench.measure.kernels.operations.operation import Operation, Tensors
 
 NAMES = ("r", "w", "k", "v", "a", "b")
 
-definition: Callable[..., tuple[Any, ...]] = recurrences.wkv7
-
-
-def why_unavailable(impl: str) -> str | None:
-    """Return why flash-linear-attention cannot run here, or None."""
-    try:
-        import fla.ops.rwkv7  # noqa: F401
-    except Exception as error:
-        return f"flash-linear-attention cannot be imported ({' '.join(str(error).split())})"
-    return None
+recurrence: Callable[..., tuple[Any, ...]] = recurrences.wkv7
 
 
 def _inputs(case: KernelCase, seed: int) -> Tensors:
@@ -34,13 +26,11 @@ def _inputs(case: KernelCase, seed: int) -> Tensors:
 
 
 def _outputs(case: KernelCase, tensors: Tensors) -> tuple[Tensor, ...]:
-    from fla.ops.rwkv7 import chunk_rwkv7
-
-    return (chunk_rwkv7(**tensors, scale=1.0, output_final_state=False)[0],)
+    return (recurrence(**tensors, impl=case.impl)[0],)
 
 
 def _exact(case: KernelCase, tensors: Tensors) -> tuple[Tensor, ...]:
-    return (definition(**tensors)[0],)
+    return (recurrence(**tensors, impl="torch")[0],)
 
 
 wkv7 = Operation(
@@ -52,6 +42,7 @@ wkv7 = Operation(
     tokens=NAMES,
     like="v",
     check_tokens=4096,
-    why_unavailable=why_unavailable,
+    why_unavailable=partial(backends.why_unavailable, "wkv7"),
+    what_ran=partial(backends.what_ran, "wkv7"),
     foreign=True,
 )

@@ -1,0 +1,44 @@
+"""flash-linear-attention, as every operation's backend ``fla`` needs it: what is missing, its switches, what ran."""
+
+import functools
+import os
+
+from gdnbench_kernels import requirements
+
+# Its dispatcher sends calls to other libraries where it finds them, by switches that it reads at each call. Pinned
+# are those that would make this another backend. TileLang stays as it is: on Hopper, flash-linear-attention does not
+# trust Triton 3.4 to 3.7.0 with its own backward kernel and takes TileLang's, or refuses to train (its issue 640).
+PINNED = {"FLA_FLASH_QLA": "0", "FLA_INTRACARD_CP": "0"}
+
+
+def why_unavailable() -> str | None:
+    """Return what is missing: the library, or a GPU with bfloat16."""
+    return requirements.missing("fla-core", oldest="0.6.0", capability=(8, 0))
+
+
+def beyond_version(first: str) -> str | None:
+    """Return that the library is of version ``first`` or later, for what was written against its inner functions."""
+    found = requirements.version("fla-core")
+    if found is not None and not requirements.older(found, first):
+        return f"fla-core {found} is not older than {first}, and its inner functions may have changed"
+    return None
+
+
+@functools.cache
+def pin() -> None:
+    """Pin the switches of this process, at the first call and not when a backend is looked at."""
+    os.environ.update(PINNED)
+
+
+def what_ran() -> dict[str, str]:
+    """Return versions, switches and the dispatcher's own log of what it sent elsewhere in this process."""
+    from fla import backends
+
+    registries = getattr(backends, "_operation_registries", {}).values()
+    sent = {entry for registry in registries for entry in registry._logged if not entry.endswith(":fail")}
+    return {
+        "fla-core": str(requirements.version("fla-core")),
+        "tilelang": requirements.version("tilelang") or "absent",
+        **{name: os.environ.get(name, "") for name in (*PINNED, "FLA_TILELANG")},
+        "dispatched": ", ".join(sorted(sent)) or "nothing",
+    }
