@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from gdnbench.plan.budgets import counts
 from gdnbench.plan.expand import Plan, expand
 from gdnbench.plan.sections import merged
 from gdnbench.plan.spec import Data, RunSpec
+from gdnbench.plan.speed import Speeds, speeds
 from gdnbench.presets import Preset, load_preset, preset_names
 from gdnbench.presets.load import check_preset
-from gdnbench.results import Store
+from gdnbench.results import Record, Store
 from gdnbench.runs.execute import load_corpus
 from gdnbench.runs.reproduce import Summary, loss_of
 from gdnbench.runs.reproduce import reproduce as reproduce_runs
@@ -49,9 +50,13 @@ def choose(
     tokenizer: str | None = None,
     device: str | None = None,
     backend: str | None = None,
+    also: Sequence[str] = (),
 ) -> Chosen:
-    """Return a preset with overrides; a set of overridden runs has a name of its own, so that they never mix."""
-    preset = load_preset(name)
+    """Return a preset with overrides; a set of overridden runs has a name of its own, so that they never mix.
+
+    ``also`` says where corpora lie that the preset evaluates on beside its own (``name:<folder>``): no override.
+    """
+    preset = placed(load_preset(name), also)
     given = {"corpus": corpus, "tokenizer": tokenizer, "device": device, "backend": backend}
     chosen = {key: value for key, value in given.items() if value is not None}
     suffix = "".join(f"-{_slug(value)}" for value in chosen.values())
@@ -60,6 +65,30 @@ def choose(
     if chosen.pop("backend", None) is not None:
         preset = dataclasses.replace(preset, model={**preset.model, "backend": parse_backend(str(backend))})
     return Chosen(preset=dataclasses.replace(preset, **chosen), set=preset.name + suffix)  # type: ignore[arg-type]
+
+
+def placed(preset: Preset, also: Sequence[str]) -> Preset:
+    """Return the preset with the corpora of ``evaluation: {also: [...]}`` at the places that ``also`` names."""
+    places = {corpus_label(entry): entry for entry in also}
+    sections = [preset.evaluation, *(experiment.evaluation for experiment in preset.experiments)]
+    named = sorted({corpus_label(entry) for section in sections for entry in section.get("also", ())})
+    for label, entry in places.items():
+        if label not in named:
+            raise GdnbenchError(
+                f"--also {entry}: preset {preset.name} evaluates on {', '.join(named) or 'nothing'} beside its own text; "
+                "name others in its evaluation: {also: [...]}"
+            )
+    return _relocated(preset, lambda entry: places.get(corpus_label(entry), entry))
+
+
+def _relocated(preset: Preset, place: Callable[[str], str]) -> Preset:
+    """Return the preset with ``place`` applied to every corpus of ``evaluation: {also: [...]}``."""
+
+    def at(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**evaluation, "also": list(map(place, evaluation["also"]))} if "also" in evaluation else evaluation
+
+    experiments = tuple(dataclasses.replace(e, evaluation=at(e.evaluation)) for e in preset.experiments)
+    return dataclasses.replace(preset, evaluation=at(preset.evaluation), experiments=experiments)
 
 
 def _slug(value: str) -> str:
@@ -119,11 +148,9 @@ def outlook(chosen: Chosen, root: Path, name: str, workers: int | None) -> Outlo
     store = Store(root, name)
     records = store.records()
     plan = expand(chosen.preset, {record.run_id: loss_of(record) for record in records})
-    rate, source = estimate.measured_rate(records, chosen.preset.device), "by the speed of this set's runs"
-    if rate is None:
-        rate, source = estimate.probed_rate(chosen.preset.device)
+    known = known_speeds(root, records, chosen.preset.device)
     costs = {
-        spec.run_id: estimate.Cost(seconds=estimate.seconds(spec, rate), peak_gib=estimate.peak_gib(spec))
+        spec.run_id: estimate.Cost(seconds=estimate.seconds(spec, known), peak_gib=estimate.peak_gib(spec))
         for spec in plan.runs
     }
     stored = frozenset(record.run_id for record in records) & costs.keys()
@@ -132,9 +159,18 @@ def outlook(chosen: Chosen, root: Path, name: str, workers: int | None) -> Outlo
         stored=stored,
         costs=costs,
         workers=_workers(chosen, workers),
-        rate_source=source,
+        rate_source=known.source,
         damaged=tuple(store.damaged),
     )
+
+
+def known_speeds(root: Path, records: Sequence[Record], device: str) -> Speeds:
+    """Return what to expect of a device: from a set's own runs, else from those of the sets beside it, else a probe."""
+    own = speeds(records, device)
+    if own.measured:
+        return own
+    others = [path.parent.name for path in sorted(root.glob("*/runs"))]
+    return speeds((record for name in others for record in Store(root, name).records()), device)
 
 
 def run(
@@ -157,6 +193,7 @@ def run(
     _check_corpus(chosen, store)
     data = Data(corpus=chosen.preset.corpus, tokenizer=chosen.preset.tokenizer).placeless()
     published = dataclasses.replace(chosen.preset, corpus=data.corpus, tokenizer=data.tokenizer)
+    published = _relocated(published, corpus_label)
     snapshot = yaml.safe_dump(to_mapping(published), sort_keys=False, allow_unicode=True)
     write_text(store.folder / "presets" / f"{chosen.preset.name}.yaml", snapshot)
     write_rules(chosen, store)

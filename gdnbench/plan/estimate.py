@@ -1,24 +1,23 @@
-"""What a plan will cost: time from measured throughput, memory from the model's sizes."""
+"""What a plan will cost: time from the speed to expect, memory from the model's sizes."""
 
-import statistics
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
 
 from gdnbench.plan.budgets import counts
 from gdnbench.plan.spec import RunSpec
-from gdnbench.results import Record
+from gdnbench.plan.speed import Speeds
 
-# Share of the probed matrix-product rate that small models reach on a CPU, until this set has runs of its own.
-CPU_SHARE = 0.35
-# A data-centre GPU on models of tens of millions of parameters, where none is there to be probed.
-NOMINAL_GPU_RATE = 5e13
 # Weights, gradients and two moments, in units of a weight.
 COPIES_OF_WEIGHTS = 4
-# An interpreter with PyTorch loaded.
+# An interpreter with PyTorch loaded; on a GPU its context, which PyTorch's own count leaves out.
 PROCESS_GIB = 0.35
+# Seconds to dispatch a step's operations, by two blocks, measured on a CPU core. A GPU's are part of its speed.
+DISPATCH_SECONDS = 4e-3
+# Width-sized activations that a block keeps for the backward pass, by `gdnbench.plan.spec.Execution.recompute`.
+KEPT = {"none": 40, "cheap": 16}
+# Copies of the logits, their softmax and their gradients; those of all tokens, or at most these bytes where the loss
+# goes by chunks.
+LOGIT_COPIES, LOGIT_BYTES = 3, 2**29
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +29,10 @@ class Cost:
 
 
 def flops(spec: RunSpec) -> float:
-    """Return the FLOPs of a run by formula, evaluation included."""
+    """Return the FLOPs of a run by formula, evaluation included; not those of the run that it goes on from."""
     if spec.training is not None:
         sizes = counts(spec.model, spec.training.seq_len)
-        tokens = spec.training.steps * spec.training.batch_size * spec.training.seq_len
+        tokens = (spec.training.steps - spec.first_step) * spec.training.batch_size * spec.training.seq_len
         evaluated = spec.evaluation.sequences * spec.training.seq_len * len(spec.evaluation.splits)
         return tokens * sizes.train_flops_per_token + evaluated * sizes.forward_flops_per_token
     if spec.coordinates is not None:
@@ -45,58 +44,49 @@ def flops(spec: RunSpec) -> float:
     return tokens * counts(spec.model, spec.decode.context).forward_flops_per_token
 
 
-def seconds(spec: RunSpec, rate: float) -> float:
-    """Return the expected seconds of a run at ``rate`` FLOP/s, with what each run costs beside arithmetic."""
+def seconds(spec: RunSpec, speeds: Speeds) -> float:
+    """Return the expected seconds of a run, with what each run costs beside arithmetic."""
     if spec.training is not None and spec.training.seconds is not None:
         return spec.training.seconds
-    steps = spec.training.steps if spec.training else 4
+    params = counts(spec.model, _shape(spec)[1]).params_total
+    beside = speeds.beside(spec.model.arch, params)
+    if spec.device == "cpu":
+        beside += _steps(spec) * DISPATCH_SECONDS * max(1, spec.model.depth / 2)
+    return beside + flops(spec) / speeds.rate(spec.model.arch, params)
+
+
+def _steps(spec: RunSpec) -> int:
+    """Return the number of times that all of a run's operations are dispatched."""
+    if spec.training is not None:
+        return spec.training.steps - spec.first_step
+    return spec.decode.tokens if spec.decode is not None else 4
+
+
+def _shape(spec: RunSpec) -> tuple[int, int]:
+    """Return the sequences at once and their length."""
     if spec.decode is not None:
-        steps = spec.decode.tokens
-    per_step = 4e-3 * max(1, spec.model.depth / 2)  # dispatch of a step's operations, measured on a CPU core
-    return 0.3 + steps * per_step + flops(spec) / rate
+        return spec.decode.batch_size, spec.decode.context
+    part = spec.training or spec.coordinates
+    assert part is not None
+    return part.batch_size, part.seq_len
 
 
 def peak_gib(spec: RunSpec) -> float:
-    """Return the expected peak memory in GiB: a process, copies of the weights, and activations kept for backward."""
-    if spec.training is not None:
-        batch, seq_len, copies = spec.training.batch_size, spec.training.seq_len, COPIES_OF_WEIGHTS
-    elif spec.coordinates is not None:
-        batch, seq_len, copies = spec.coordinates.batch_size, spec.coordinates.seq_len, COPIES_OF_WEIGHTS
-    else:
-        assert spec.decode is not None
-        batch, seq_len, copies = spec.decode.batch_size, spec.decode.context, 1
-    sizes = counts(spec.model, seq_len)
-    element = 8 if spec.dtype == "float64" else 4
-    # About 40 width-sized activations a block stay for the backward pass, and three copies of the logits.
-    kept = 40 * spec.model.width * spec.model.depth if copies > 1 else 8 * spec.model.width
-    activations = batch * seq_len * (kept + 3 * spec.model.vocab_size)
-    return PROCESS_GIB + (copies * sizes.params_total + activations) * element / 2**30
+    """Return the expected peak memory in GiB: a process, copies of the weights, and activations kept for backward.
 
-
-def measured_rate(records: Iterable[Record], device: str) -> float | None:
-    """Return the median FLOP/s of the finished training runs on ``device``, or None where there are none."""
-    rates = [
-        record.metrics["train_flops"]["value"] / record.duration_s
-        for record in records
-        if record.kind == "train" and record.outcome == "finished" and record.spec["device"] == device
-    ]
-    return statistics.median(rates) if rates else None
-
-
-def probed_rate(device: str) -> tuple[float, str]:
-    """Return the FLOP/s to expect from this machine, and how that is known; takes a fraction of a second."""
-    if device == "cuda" and not torch.cuda.is_available():
-        return NOMINAL_GPU_RATE, f"no GPU here: at a nominal {NOMINAL_GPU_RATE:.0e} FLOP/s"
-    size = 512 if device == "cpu" else 4096
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        x = torch.randn(size, size, device=device, dtype=dtype)
-        best = min(_timed_product(x) for _ in range(8))
-    finally:
-        torch.set_num_threads(threads)
-    return CPU_SHARE * 2 * size**3 / best, "by a probe of this machine's matrix products"
+    bfloat16 keeps activations in two bytes beside weights, gradients and moments in four. A model with several backends
+    of its own choice sums its loss over chunks of tokens, so that the logits never exist whole.
+    """
+    batch, seq_len = _shape(spec)
+    sizes, trains = counts(spec.model, seq_len), spec.decode is None
+    weight = 8 if spec.dtype == "float64" else 4
+    activation = 2 if spec.dtype == "bfloat16" else weight
+    kept = KEPT[spec.execution.recompute] * spec.model.depth if trains else 8
+    logits = LOGIT_COPIES * batch * seq_len * spec.model.vocab_size * weight
+    if spec.dtype == "bfloat16":
+        logits = min(logits, LOGIT_COPIES * LOGIT_BYTES)
+    size = (COPIES_OF_WEIGHTS if trains else 1) * sizes.params_total * weight
+    return PROCESS_GIB + (size + batch * seq_len * kept * spec.model.width * activation + logits) / 2**30
 
 
 def makespan(costs: Sequence[float], workers: int) -> float:
@@ -105,11 +95,3 @@ def makespan(costs: Sequence[float], workers: int) -> float:
     for cost in sorted(costs, reverse=True):
         loads[loads.index(min(loads))] += cost
     return max(loads)
-
-
-def _timed_product(x: torch.Tensor) -> float:
-    started = time.perf_counter()
-    y = x @ x
-    if y.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - started

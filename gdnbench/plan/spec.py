@@ -14,14 +14,19 @@ from gdnbench.models.parametrization import Parametrization
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A corpus and a tokenizer by name (`gdnbench.data`)."""
+    """A corpus and a tokenizer by name (`gdnbench.data`); ``tokenizer_corpus``: what it was trained on, if not that."""
 
     corpus: str = "stdlib"
     tokenizer: str = "bytes"
+    tokenizer_corpus: str = field(default="", metadata=LATER)
 
     def placeless(self) -> "Data":
-        """Return both without the place of their files on this machine: what a record and an id may hold."""
-        return Data(corpus=corpus_label(self.corpus), tokenizer=tokenizer_label(self.tokenizer))
+        """Return all without the place of their files on this machine: what a record and an id may hold."""
+        return Data(
+            corpus=corpus_label(self.corpus),
+            tokenizer=tokenizer_label(self.tokenizer),
+            tokenizer_corpus=corpus_label(self.tokenizer_corpus),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +55,17 @@ class Schedule:
     decay_fraction: float = 0.2
     minimum_lr: float = 0.0
 
+    def decay_start(self, steps: int) -> int:
+        """Return the last step of a run of ``steps`` until which a ``wsd`` schedule is a constant one."""
+        return int(self.warmup_steps + (1 - self.decay_fraction) * (steps - self.warmup_steps))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """How long and in what batches; ``seconds`` replaces ``steps`` where wall-clock is what is matched.
 
     A loss above ``max_loss`` nats, or one that is no number, ends the run as diverged. ``keep_checkpoint`` leaves the
-    trained weights beside the record.
+    trained weights beside the record; ``keep_at`` keeps a checkpoint of each of these steps, for runs that begin there.
     """
 
     steps: int = 100
@@ -67,6 +76,23 @@ class Training:
     checkpoint_every: int = 50
     max_loss: float = 20.0
     keep_checkpoint: bool = False
+    keep_at: tuple[int, ...] = field(default=(), metadata=LATER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The checkpoint that a run begins with, of another run of its set, which keeps it (`Training.keep_at`).
+
+    Attributes:
+        run: id of the other run, which ends in the hash of all that determines its numbers.
+        step: step of the checkpoint.
+        takes: ``state``: the run goes on from there as if it had trained those steps itself; ``weights``: it begins at
+            step 0, with a new optimizer, on these weights.
+    """
+
+    run: str
+    step: int
+    takes: Literal["state", "weights"] = "state"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +100,20 @@ class Evaluation:
     """Loss on fixed, evenly spaced windows of a split after training.
 
     ``carry_state`` adds, on the first quarter as many tokens of the validation split, the loss with the state carried
-    from window to window and the loss without, which are metrics of their own.
+    from window to window and the loss without, which are metrics of their own. ``documents`` scores every document of
+    the splits whole, one row each, and counts their 13-grams that stand in the train split. ``also`` names corpora
+    (``name[:path]``) whose test split is scored, too, by document: text that the model was not trained on.
     """
 
     sequences: int = 96
     splits: tuple[str, ...] = ("valid",)
     carry_state: bool = False
+    documents: bool = field(default=False, metadata=LATER)
+    also: tuple[str, ...] = field(default=(), metadata=LATER)
+
+    def placeless(self) -> "Evaluation":
+        """Return it without the place of files on this machine: what a record and an id may hold."""
+        return dataclasses.replace(self, also=tuple(map(corpus_label, self.also)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +172,7 @@ class RunSpec:
         optimizer: optimizer and base learning rate.
         schedule: course of the learning rate.
         training: set for a training run.
+        origin: the checkpoint that a training run begins with; None: it begins with its seed's start.
         evaluation: what is measured after training.
         coordinates: set for a coordinate check.
         decode: set for a measurement of generation.
@@ -159,6 +194,7 @@ class RunSpec:
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     training: Training | None = None
+    origin: Origin | None = field(default=None, metadata=LATER)
     evaluation: Evaluation = field(default_factory=Evaluation)
     coordinates: Coordinates | None = None
     decode: Decode | None = None
@@ -177,9 +213,14 @@ class RunSpec:
             return "train"
         return "coord_check" if self.coordinates is not None else "decode"
 
+    @property
+    def first_step(self) -> int:
+        """The step at which its own training begins."""
+        return self.origin.step if self.origin is not None and self.origin.takes == "state" else 0
+
     def placeless(self) -> "RunSpec":
         """Return the specification without the place of files on this machine."""
-        return dataclasses.replace(self, data=self.data.placeless())
+        return dataclasses.replace(self, data=self.data.placeless(), evaluation=self.evaluation.placeless())
 
     @functools.cached_property
     def run_id(self) -> str:

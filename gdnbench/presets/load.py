@@ -4,9 +4,11 @@ from pathlib import Path
 
 from gdnbench.configuration import from_mapping, read_yaml
 from gdnbench.errors import GdnbenchError, unknown
-from gdnbench.presets.schema import Experiment, Preset
+from gdnbench.presets.schema import SWEEPS, Arm, Experiment, Preset, Slice
 
 FOLDER = Path(__file__).parent
+# Sections of the run that a fine-tuning begins with; its model is the same.
+START_SECTIONS = ("optimizer", "schedule", "training", "evaluation")
 
 
 def preset_names() -> list[str]:
@@ -43,6 +45,8 @@ def check_preset(preset: Preset, where: str) -> None:
         raise GdnbenchError(f"{where}: experiment names must differ, found {', '.join(names)}")
     for experiment in preset.experiments:
         _check_experiment(experiment, f"{where}: experiment {experiment.name}")
+    for position, entry in enumerate(preset.order):
+        _check_slice(preset, entry, f"{where}: order[{position}]")
     for card in preset.claims:
         _check_card(preset, card.experiment, [card.arm, card.control], f"{where}: claim {card.claim}")
 
@@ -53,17 +57,49 @@ def _check_experiment(experiment: Experiment, where: str) -> None:
         raise GdnbenchError(f"{where}: needs arms of different names, found {', '.join(arms) or 'none'}")
     if not experiment.widths or not experiment.seeds:
         raise GdnbenchError(f"{where}: needs at least one width and one seed")
-    if experiment.kind in ("lr_sweep", "comparison"):
-        for arm in experiment.arms:
-            for width in experiment.widths:
-                if not learning_rates(experiment, arm.log2_lrs, width):
-                    raise GdnbenchError(f"{where}: no log2_lrs for arm {arm.name!r} at width {width}")
+    for arm in experiment.arms:
+        _check_arm(experiment, arm, where)
     if experiment.kind == "coord_check" and len(set(experiment.widths)) < 2:
         raise GdnbenchError(f"{where}: a coordinate check compares widths and needs at least two")
     if experiment.kind == "decode" and not experiment.contexts:
         raise GdnbenchError(f"{where}: a decode experiment needs contexts")
+    if experiment.kind == "horizon" and not experiment.horizons:
+        raise GdnbenchError(f"{where}: a horizon experiment needs horizons, such as [1, 4, 8]")
+    if experiment.kind == "fine_tune" and "lr" not in experiment.start.get("optimizer", {}):
+        raise GdnbenchError(f"{where}: a fine_tune experiment needs start.optimizer.lr, the rate of the run before it")
+    if unknown_parts := set(experiment.start) - set(START_SECTIONS):
+        raise unknown(f"{where}: section of start", sorted(unknown_parts)[0], START_SECTIONS)
     if experiment.match is not None and experiment.match.reference not in arms:
         raise unknown(f"{where}: match.reference", experiment.match.reference, arms)
+
+
+def _check_arm(experiment: Experiment, arm: Arm, where: str) -> None:
+    """Raise unless an arm's widths are the experiment's and it has learning rates where it needs them."""
+    if foreign := set(arm.widths or ()) - set(experiment.widths):
+        raise unknown(f"{where}: width of arm {arm.name!r}", sorted(foreign)[0], map(str, experiment.widths))
+    for width in arm.widths or experiment.widths if experiment.kind in SWEEPS else ():
+        rates = learning_rates(experiment, arm.log2_lrs, width)
+        if not rates:
+            raise GdnbenchError(f"{where}: no log2_lrs for arm {arm.name!r} at width {width}")
+        if arm.transferred_lr is not None and arm.transferred_lr not in rates:
+            raise GdnbenchError(
+                f"{where}: transferred_lr {arm.transferred_lr:g} of arm {arm.name!r} is none of its log2_lrs at width "
+                f"{width}: {', '.join(f'{rate:g}' for rate in rates)}"
+            )
+
+
+def _check_slice(preset: Preset, entry: Slice, where: str) -> None:
+    """Raise unless a slice names an experiment of the preset, and arms and widths that it has."""
+    found = {experiment.name: experiment for experiment in preset.experiments}
+    if entry.experiment not in found:
+        raise unknown(f"{where}: experiment", entry.experiment, found)
+    experiment = found[entry.experiment]
+    for arm in entry.arms:
+        if arm not in (known := [arm.name for arm in experiment.arms]):
+            raise unknown(f"{where}: arm", arm, known)
+    for width in entry.widths:
+        if width not in experiment.widths:
+            raise unknown(f"{where}: width", width, map(str, experiment.widths))
 
 
 def _check_card(preset: Preset, experiment: str, arms: list[str], where: str) -> None:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from gdnbench.claims.cards import ClaimCard
 
+Dtype = Literal["float32", "float64", "bfloat16"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
@@ -19,6 +21,8 @@ class Arm:
         model: model fields that differ from the experiment's.
         log2_lrs: this arm's learning rates, by width or for all; None: the experiment's.
         seeds: this arm's seeds; None: the experiment's.
+        widths: this arm's widths; None: the experiment's.
+        transferred_lr: log2 of the rate that was found at a small width; it must be one of the arm's rates.
     """
 
     name: str
@@ -28,6 +32,8 @@ class Arm:
     model: Mapping[str, Any] = field(default_factory=dict)
     log2_lrs: Mapping[int, tuple[float, ...]] | tuple[float, ...] | None = None
     seeds: tuple[int, ...] | None = None
+    widths: tuple[int, ...] | None = None
+    transferred_lr: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,35 +51,9 @@ class Match:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """Runs of one kind that are shown together.
+class Sections:
+    """Fields of a run's parts (`gdnbench.plan.spec`): a preset's, over which lie an experiment's."""
 
-    Attributes:
-        name: unique in the preset; part of the run ids.
-        kind: ``lr_sweep``, ``comparison``, ``coord_check`` or ``decode``.
-        title: heading in the report.
-        arms: what is compared.
-        widths: model widths.
-        log2_lrs: learning rates as powers of 2, for all widths or by width.
-        seeds: the first is run at every learning rate; where the others run is said by ``refine``.
-        refine: other seeds at the best rate and its ``neighbours``, at the ``best`` only, or at ``all`` rates.
-        extend: how many rates may be added beyond the grid while the best is at its edge.
-        contexts: prompt lengths of a ``decode`` experiment.
-        match: what a comparison holds equal.
-        model, optimizer, schedule, training, evaluation, coordinates, decode: fields that differ from the preset's.
-    """
-
-    name: str
-    kind: Literal["lr_sweep", "comparison", "coord_check", "decode"]
-    title: str = ""
-    arms: tuple[Arm, ...]
-    widths: tuple[int, ...]
-    log2_lrs: Mapping[int, tuple[float, ...]] | tuple[float, ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    refine: Literal["neighbours", "best", "all"] = "neighbours"
-    extend: int = 0
-    contexts: tuple[int, ...] = ()
-    match: Match | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     schedule: Mapping[str, Any] = field(default_factory=dict)
@@ -84,9 +64,68 @@ class Experiment:
     execution: Mapping[str, Any] = field(default_factory=dict)
 
 
+Kind = Literal["lr_sweep", "comparison", "coord_check", "decode", "horizon", "fine_tune"]
+SWEEPS: tuple[Kind, ...] = ("lr_sweep", "comparison", "horizon", "fine_tune")
+# Kinds that compare widths: at the base width all tables train identically, so its runs are made once for all arms.
+OVER_WIDTH: tuple[Kind, ...] = ("lr_sweep", "coord_check", "horizon")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Preset:
-    """A study.
+class Experiment(Sections):
+    """Runs of one kind that are shown together; the sections hold what differs from the preset's.
+
+    Attributes:
+        name: unique in the preset; part of the run ids.
+        kind: ``lr_sweep``; ``comparison``; ``coord_check``; ``decode``; ``horizon``: at each rate one run at a constant
+            rate, from which runs of several lengths branch off to decay; ``fine_tune``: the sweep's runs begin with the
+            weights of a run on the preset's corpus, which is described by ``start``.
+        title: heading in the report.
+        arms: what is compared.
+        widths: model widths.
+        log2_lrs: learning rates as powers of 2, for all widths or by width.
+        seeds: the first is run at every learning rate; where the others run is said by ``refine``.
+        refine: other seeds at the best rate and its ``neighbours``; at ``half_octaves`` up to one octave around the best,
+            which the first seed runs, too; at the ``best`` only; or at ``all`` rates.
+        extend: how many rates may be added beyond the grid while the best is at its edge.
+        transferred: whether all seeds also run the base width's best rate at every width.
+        contexts: prompt lengths of a ``decode`` experiment.
+        horizons: lengths of a ``horizon`` experiment's branches, in units of ``training.steps``; its schedule is a wsd.
+        start: sections of the run that a ``fine_tune`` experiment begins with, over the preset's.
+        match: what a comparison holds equal.
+        corpus, dtype: those of this experiment, if not the preset's; a tokenizer stays that of the preset's corpus.
+    """
+
+    name: str
+    kind: Kind
+    title: str = ""
+    arms: tuple[Arm, ...]
+    widths: tuple[int, ...]
+    log2_lrs: Mapping[int, tuple[float, ...]] | tuple[float, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    refine: Literal["neighbours", "half_octaves", "best", "all"] = "neighbours"
+    extend: int = 0
+    transferred: bool = False
+    contexts: tuple[int, ...] = ()
+    horizons: tuple[int, ...] = ()
+    start: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    match: Match | None = None
+    corpus: str | None = None
+    dtype: Dtype | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """Some of an experiment's runs: those of the given arms, widths and seeds; all of them where none are given."""
+
+    experiment: str
+    arms: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset(Sections):
+    """A study; the sections hold what all experiments share.
 
     Attributes:
         name: name of the preset and, unless another is given, of its result set.
@@ -95,9 +134,10 @@ class Preset:
         suits: ``cpu`` or ``gpu``: the machine it is made for.
         corpus: corpus by name (`gdnbench.data`); an option of the command overrides it.
         tokenizer: tokenizer by name.
-        device, dtype, threads: see `gdnbench.plan.spec.RunSpec`.
-        model, optimizer, schedule, training, evaluation, coordinates, decode: fields shared by all experiments.
+        max_epochs: how often a run may see its corpus; more is an error that says how often it would be.
+        device, dtype, residual, threads: see `gdnbench.plan.spec.RunSpec`.
         experiments: what is run.
+        order: what is run first, by importance, where a limit of time cuts the study short; the rest comes last.
         claims: the claim cards.
     """
 
@@ -107,17 +147,11 @@ class Preset:
     suits: Literal["cpu", "gpu"] = "cpu"
     corpus: str = "stdlib"
     tokenizer: str = "bytes"
+    max_epochs: float = 1.05
     device: Literal["cpu", "cuda"] = "cpu"
-    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     residual: Literal["float32", "bfloat16"] = "float32"
     threads: int = 1
-    model: Mapping[str, Any] = field(default_factory=dict)
-    optimizer: Mapping[str, Any] = field(default_factory=dict)
-    schedule: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    evaluation: Mapping[str, Any] = field(default_factory=dict)
-    coordinates: Mapping[str, Any] = field(default_factory=dict)
-    decode: Mapping[str, Any] = field(default_factory=dict)
-    execution: Mapping[str, Any] = field(default_factory=dict)
     experiments: tuple[Experiment, ...]
+    order: tuple[Slice, ...] = ()
     claims: tuple[ClaimCard, ...] = ()

@@ -43,6 +43,10 @@ class Store:
         """Return the path of a run's checkpoint."""
         return self.run_folder(run_id) / "checkpoint.pt"
 
+    def kept_path(self, run_id: str, step: int) -> Path:
+        """Return the path of the checkpoint that a run keeps of a step, for runs that begin there."""
+        return self.run_folder(run_id) / f"checkpoint-{step}.pt"
+
     def records(self) -> list[Record]:
         """Return all stored records, by run id; damaged ones are set aside and named in ``damaged``."""
         paths = sorted((self.folder / "runs").glob("*/run.json"))
@@ -87,6 +91,15 @@ class Store:
         content["checksum"] = digest(content)
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         write_text(self.run_folder(record.run_id) / "run.json", text)
+
+    def take_back(self, run_id: str) -> bool:
+        """Remove a run's record, so that it counts as missing; return False if another process holds the run."""
+        try:
+            with self.lease(run_id):
+                (self.run_folder(run_id) / "run.json").unlink(missing_ok=True)
+        except Busy:
+            return False
+        return True
 
     @contextlib.contextmanager
     def lease(self, run_id: str) -> Iterator[None]:

@@ -7,11 +7,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from gdnbench.plan import estimate
 from gdnbench.plan.expand import Plan
+from gdnbench.plan.speed import Speeds
 from gdnbench.results import Record
 from gdnbench.runs.progress import Beat
 from gdnbench.runs.reproduce import View
 
-NOMINAL_RATE = 1e10  # FLOP/s by which runs are weighed against each other; the time left follows the clock
+# By which runs are weighed against each other; the time left follows the clock.
+NOMINAL = Speeds(device="cpu", peak=3e10, source="nominal")
 
 
 class Clock:
@@ -29,7 +31,8 @@ class Clock:
         """Take in the runs and what is finished of them."""
         if not self.weights:
             self.stored_before = set(finished)
-        self.weights = {spec.run_id: estimate.seconds(spec, NOMINAL_RATE) for spec in plan.runs}
+        known = self.weights
+        self.weights = {s.run_id: known.get(s.run_id) or estimate.seconds(s, NOMINAL) for s in plan.runs}
         mean = sum(self.weights.values()) / max(1, len(self.weights))
         self.later = plan.later * mean
         self.done = finished & self.weights.keys()

@@ -7,13 +7,16 @@ import pytest
 from gdnbench import launch
 from gdnbench.plan import estimate
 from gdnbench.plan.expand import expand
+from gdnbench.plan.speed import Speeds
 from gdnbench.presets import load_preset
 from tests.runs.tiny import sweep, write_study
+
+SLOW = Speeds(device="cpu", peak=3e10, source="made up")
 
 
 def test_every_run_of_quick_has_a_finite_cost():
     for spec in expand(load_preset("quick"), {}).runs:
-        seconds, peak = estimate.seconds(spec, 1e10), estimate.peak_gib(spec)
+        seconds, peak = estimate.seconds(spec, SLOW), estimate.peak_gib(spec)
         assert 0 < seconds < 600
         assert 0.1 < peak < 4
         assert math.isfinite(estimate.flops(spec))
@@ -32,7 +35,7 @@ def test_cost_grows_with_width_and_with_steps(tmp_path):
 
 def test_a_given_time_is_the_estimate(tmp_path):
     path = write_study(tmp_path / "p.yaml", training={"seconds": 12.5})
-    assert estimate.seconds(expand(load_preset(str(path)), {}).runs[0], 1e9) == 12.5
+    assert estimate.seconds(expand(load_preset(str(path)), {}).runs[0], SLOW) == 12.5
 
 
 def test_makespan():

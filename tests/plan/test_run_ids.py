@@ -10,7 +10,7 @@ import pytest
 from gdnbench.configuration import canonical_json, from_mapping, to_mapping
 from gdnbench.models import ModelConfig, Parametrization
 from gdnbench.plan.expand import expand
-from gdnbench.plan.spec import Coordinates, Decode, Matched, RunSpec, Training
+from gdnbench.plan.spec import Coordinates, Decode, Matched, Origin, RunSpec, Training
 from gdnbench.presets import Preset
 from tests.runs.tiny import ROOT, study, sweep
 
@@ -43,6 +43,8 @@ OTHER = {
     "betas": [0.9, 0.99],
     "coordinates": to_mapping(Coordinates()),
     "decode": to_mapping(Decode()),
+    "keep_at": [4],
+    "origin": to_mapping(Origin(run="another", step=4)),
 }
 
 
