@@ -20,6 +20,7 @@ EXTRAS = {
     "flash-qla": ("comparand kernels", 'pip install "gdnbench[qla]"'),
     "flashinfer-python": ("comparand kernels", 'pip install "gdnbench[flashinfer]"'),
     "flash-attn": ("comparand kernels", 'pip install --no-build-isolation "gdnbench[flash]"'),
+    "liger-kernel": ("comparand kernels", 'pip install "gdnbench[liger]"'),
     "mamba-ssm": ("comparand kernels", 'pip install --no-build-isolation "gdnbench[mamba]"'),
 }
 
@@ -55,7 +56,7 @@ def _backends() -> list[str]:
     for operation in backends.OPERATIONS:
         for name in backends.names(operation):
             reason = backends.why_unavailable(operation, name)
-            lines.append(f"  {operation:17} {name:10} {'works' if reason is None else f'unavailable: {reason}'}")
+            lines.append(f"  {operation:20} {name:10} {'works' if reason is None else f'unavailable: {reason}'}")
     return lines
 
 

@@ -17,7 +17,9 @@ from typing import Any
 
 import gdnbench_kernels
 
-OPERATIONS = ("gated_delta", "ssd", "wkv7", "attention", "short_convolution", "gated_norm")
+OPERATIONS = (
+    "gated_delta", "ssd", "wkv7", "attention", "short_convolution", "gated_norm", "linear_cross_entropy",
+)  # fmt: skip
 
 _resolved: set[tuple[str, str]] = set()
 

@@ -65,7 +65,12 @@ SHAPES = {
 def launches(arch: int) -> list[tuple[str, Launch]]:
     """Return the launches that a GPU of ``arch`` (80, 90, 100) would make, each with the name of its case."""
     runs: dict[str, Callable[[], None]] = {name: partial(_gated_delta, shape) for name, shape in SHAPES[arch].items()}
-    runs |= {"decode step": _step, "short convolution": _short_convolution, "gated norm": _gated_norm}
+    runs |= {
+        "decode step": _step,
+        "short convolution": _short_convolution,
+        "gated norm": _gated_norm,
+        "linear cross entropy": _linear_cross_entropy,
+    }
     found = []
     for name, run in runs.items():
         with recorded(arch) as made:
@@ -127,3 +132,12 @@ def _gated_norm() -> None:
     weight = _single(128)
     y, rstd = gpu.forward(x, z, weight, 1e-5)
     gpu.backward(y, x, z, weight, rstd)
+
+
+def _linear_cross_entropy() -> None:
+    """Run the rows of a chunk of tokens over 32,000 words, with gradients and without."""
+    from gdnbench_kernels.linear_cross_entropy import gpu
+
+    targets = torch.empty(8192, dtype=torch.int64, device="meta")
+    gpu.rows(_half(8192, 32000), targets, _single(8192), 1.0, True)
+    gpu.rows(_single(8192, 32000), targets, _single(8192), 1.0, False)

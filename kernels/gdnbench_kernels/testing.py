@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from gdnbench_kernels.attention import attention
 from gdnbench_kernels.gated_delta import gated_delta_rule
 from gdnbench_kernels.gated_norm import gated_norm
+from gdnbench_kernels.linear_cross_entropy import linear_cross_entropy
 from gdnbench_kernels.short_convolution import short_convolution
 from gdnbench_kernels.ssd import ssd
 from gdnbench_kernels.wkv7 import wkv7
@@ -37,8 +38,8 @@ class Case:
         past: for attention, keys before the first query.
         heads: query and key heads (for ssd: groups of B and C).
         group: value heads for each key head (for attention: query heads for each key head; wkv7 has 1).
-        key_dim: K.
-        value_dim: V.
+        key_dim: K (for linear_cross_entropy, of batch times time tokens: D).
+        value_dim: V (for linear_cross_entropy: of words).
         decay: ``none``: nothing is forgotten, so errors add up; ``default``: as a freshly initialized model forgets;
             ``strong``: down to -20 a token (wkv7: its bound); ``resets``: now and then -20 among tokens without decay,
             where differences of cumulative decays lose the most digits.
@@ -95,17 +96,20 @@ def inputs(
     They are drawn on ``draw_on``: the numbers of a seed differ between devices, and a GPU draws large inputs faster.
     """
     drawn = _FACTORIES[operation](case, torch.Generator(draw_on).manual_seed(seed))
-    return {name: x.to(device, dtype) for name, x in drawn.items()}
+    return {name: x.to(device, dtype if x.is_floating_point() else x.dtype) for name, x in drawn.items()}
 
 
 def run(operation: str, tensors: Tensors, *, impl: str, scale: float = 0.5, **settings: Any) -> Tensors:
     """Return ``output``, and ``state`` where the operation has one, of backend ``impl``.
 
-    ``settings`` are further arguments of the operation; no gradient is taken by those.
+    ``settings`` are further arguments of the operation; no gradient is taken by those. A mean over tokens comes as
+    their sum, so that its gradients are of size 1.
     """
     function: Callable[..., Any] = _OPERATIONS[operation]
-    if operation in ("attention", "gated_delta"):
+    if operation in ("attention", "gated_delta", "linear_cross_entropy"):
         settings["scale"] = scale
+    if operation == "linear_cross_entropy":
+        return {"output": tensors["x"].shape[0] * function(**tensors, **settings, impl=impl)}
     if operation == "short_convolution":
         settings.setdefault("activation", "silu")
     if operation in ("attention", "gated_norm"):
@@ -129,18 +133,19 @@ def run_with_gradients(
     The projection is of the results named in ``through`` alone. Its weights are numbers of bfloat16, so that every
     type takes the same ones. ``laid_out`` may give the inputs other strides, differentiably.
     """
-    leaves = {name: x.detach().clone().requires_grad_() for name, x in tensors.items()}
+    leaves = {name: x.detach().clone().requires_grad_(x.is_floating_point()) for name, x in tensors.items()}
     results = run(operation, laid_out(leaves), impl=impl, **settings)
     rng = torch.Generator().manual_seed(seed)
     weights = {name: torch.randn(x.shape, generator=rng).bfloat16().to(x) for name, x in results.items()}
     projected = [name for name in results if name in through]
+    wanted = {name: x for name, x in leaves.items() if x.requires_grad}
     gradients = torch.autograd.grad(
         [results[name] for name in projected],
-        list(leaves.values()),
+        list(wanted.values()),
         [weights[name] for name in projected],
         materialize_grads=True,
     )
-    named = {f"d_{name}": gradient for name, gradient in zip(leaves, gradients, strict=True)}
+    named = {f"d_{name}": gradient for name, gradient in zip(wanted, gradients, strict=True)}
     return {name: x.detach() for name, x in results.items()} | named
 
 
@@ -151,7 +156,7 @@ def oracle(
 
     A chunked ``impl`` (torch) on a GPU serves where the definition's loop over tokens takes too long.
     """
-    exact = {name: x.to(device, torch.float64) for name, x in tensors.items()}
+    exact = {name: x.to(device, torch.float64 if x.is_floating_point() else x.dtype) for name, x in tensors.items()}
     return run_with_gradients(operation, exact, impl=impl, **settings)
 
 
@@ -247,6 +252,15 @@ def _gated_norm(case: Case, rng: torch.Generator) -> Tensors:
     return {"x": x, "z": _normal(rng, *size), "weight": 1 + 0.3 * _normal(rng, case.value_dim)}
 
 
+def _linear_cross_entropy(case: Case, rng: torch.Generator) -> Tensors:
+    tokens, width, words = case.batch * case.time, case.key_dim, case.value_dim
+    return {
+        "x": _normal(rng, tokens, width),
+        "weight": _normal(rng, words, width) * width**-0.5,
+        "targets": torch.randint(words, (tokens,), generator=rng, device=rng.device),
+    }
+
+
 def _normal(rng: torch.Generator, *size: int) -> Tensor:
     return torch.randn(size, generator=rng, dtype=torch.float64, device=rng.device)
 
@@ -296,6 +310,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "attention": attention,
     "short_convolution": short_convolution,
     "gated_norm": gated_norm,
+    "linear_cross_entropy": linear_cross_entropy,
 }
 _FACTORIES = {
     "gated_delta": _gated_delta,
@@ -304,4 +319,5 @@ _FACTORIES = {
     "attention": _attention,
     "short_convolution": _short_convolution,
     "gated_norm": _gated_norm,
+    "linear_cross_entropy": _linear_cross_entropy,
 }
