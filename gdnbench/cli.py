@@ -38,6 +38,10 @@ CorpusOption = Annotated[str | None, typer.Option(help="corpus: stdlib, text:<fo
 TokenizerOption = Annotated[str | None, typer.Option(help="tokenizer: bytes, bpe:<vocabulary>, gpt2[:<file>]")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; nothing falls back to another device")]
 BackendOption = Annotated[str | None, typer.Option(help="backend of all operations, or: gated_delta=triton,wkv7=fla")]
+AlsoOption = Annotated[
+    list[str],
+    typer.Option("--also", help="where a corpus that the preset also evaluates on lies: name:<folder>; repeatable"),
+]
 MixerOption = Annotated[list[Path], typer.Option("--mixer", help="file with a mixer of your own; repeatable")]
 
 
@@ -98,6 +102,7 @@ def reproduce(
     device: DeviceOption = None,
     backend: BackendOption = None,
     mixer: MixerOption = [],
+    also: AlsoOption = [],
     deterministic: Annotated[bool, typer.Option(help="refuse operations that could differ between runs")] = False,
     changed_code: Annotated[ChangedCode, typer.Option(help="a checkpoint of other source files")] = ChangedCode.REFUSE,
     report: Annotated[bool, typer.Option(help="render the report afterwards")] = True,
@@ -107,7 +112,7 @@ def reproduce(
     from gdnbench.environment import check_device
 
     _add_mixers(mixer)
-    chosen = launch.choose(preset, corpus=corpus, tokenizer=tokenizer, device=device, backend=backend)
+    chosen = launch.choose(preset, corpus=corpus, tokenizer=tokenizer, device=device, backend=backend, also=also)
     name = set_name or chosen.set
     check_device(chosen.preset.device)
     hint = launch.better_preset(chosen.preset)

@@ -72,10 +72,11 @@ def placed(preset: Preset, also: Sequence[str]) -> Preset:
     places = {corpus_label(entry): entry for entry in also}
     sections = [preset.evaluation, *(experiment.evaluation for experiment in preset.experiments)]
     named = sorted({corpus_label(entry) for section in sections for entry in section.get("also", ())})
-    for label, entry in places.items():
-        if label not in named:
+    for name, entry in places.items():
+        if name not in named:
+            found = ", ".join(named) or "nothing"
             raise GdnbenchError(
-                f"--also {entry}: preset {preset.name} evaluates on {', '.join(named) or 'nothing'} beside its own text; "
+                f"--also {entry}: preset {preset.name} evaluates on {found} beside its own text; "
                 "name others in its evaluation: {also: [...]}"
             )
     return _relocated(preset, lambda entry: places.get(corpus_label(entry), entry))

@@ -25,6 +25,7 @@ from gdnbench.data.corpora import corpus_name, open_corpus
 from gdnbench.data.tokenizers import Tokenizer
 from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.evaluate.detokenize import detokenize
+from gdnbench.evaluate.documents import DocumentScore, document_score
 from gdnbench.evaluate.scoring import Progress, score_documents
 from gdnbench.evaluate.validation import perplexity
 from gdnbench.evaluate.wikitext_counts import lmeval_pages, lmeval_words, scored_mask, unk_words, word_level_tokens
@@ -40,6 +41,7 @@ class WordPerplexity:
 
     ``excluded`` counts the ``<unk>`` words that are not scored, and ``excluded_tokens`` the model tokens that overlap
     them. ``bytes``, described by ``bytes_name``, is the denominator of ``bits_per_byte`` and ``byte_perplexity``.
+    ``by_document`` holds what each document adds to the sums, by the bytes of its own scored tokens.
     ``out_of_domain``: the model was trained on something else than WikiText-103 (for ``wt103_token_ppl``: than v1).
     """
 
@@ -67,6 +69,11 @@ class WordPerplexity:
     split_hash: str
     tokenizer: str
     tokenizer_hash: str
+    by_document: tuple[DocumentScore, ...]
+
+    def about(self) -> dict[str, Any]:
+        """Return all fields as plain data, without the documents."""
+        return {name: value for name, value in vars(self).items() if name != "by_document"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,30 +172,27 @@ def evaluate_wikitext(
     labels = {"metric": metric, "window": window, "stride": stride, "carry_state": carry_state}
     labels |= {"corpus": opened.name, "split": split, "split_hash": split_hash(opened, split)}
     labels |= {"trained_on": corpus_name(trained_on), "tokenizer": tokenizer.name, "tokenizer_hash": tokenizer.hash}
-    return _result(pages, texts, tokens, scores, tokenizer, labels)
+    kept = _kept(METRICS[metric], texts, tokens, tokenizer)
+    documents = [
+        document_score(ids[mask], score[mask], tokenizer) for ids, score, mask in zip(tokens, scores, kept, strict=True)
+    ]
+    return _result(pages, documents, sum(map(len, tokens)), labels)
 
 
-def _result(
-    pages: list[str],
-    texts: list[str],
-    tokens: list[np.ndarray],
-    scores: list[np.ndarray],
-    tokenizer: Tokenizer,
-    labels: dict[str, Any],
-) -> WordPerplexity:
-    """Add up the scores of the tokens that count and divide by what the metric divides by."""
-    convention = METRICS[labels["metric"]]
+def _kept(convention: Convention, texts: list[str], tokens: list[np.ndarray], tokenizer: Tokenizer) -> list[np.ndarray]:
+    """Return which tokens of each document count, bool."""
     if convention.skips_unk:
-        kept = [scored_mask(text, ids, tokenizer) for text, ids in zip(texts, tokens)]
-    else:
-        kept = [np.ones(len(ids), dtype=bool) for ids in tokens]
-    total_nll = math.fsum(float(score[mask].sum()) for score, mask in zip(scores, kept))
-    scored = sum(int(mask.sum()) for mask in kept)
+        return [scored_mask(text, ids, tokenizer) for text, ids in zip(texts, tokens, strict=True)]
+    return [np.ones(len(ids), dtype=bool) for ids in tokens]
+
+
+def _result(pages: list[str], documents: list[DocumentScore], tokens: int, labels: dict[str, Any]) -> WordPerplexity:
+    """Add up the documents and divide by what the metric divides by; ``tokens`` counts those of all texts."""
+    convention = METRICS[labels["metric"]]
+    total_nll = math.fsum(document.nll for document in documents)
+    scored = sum(document.tokens for document in documents)
     words = convention.words(pages)
-    if convention.size is not None:
-        size = convention.size(pages)
-    else:
-        size = sum(int(tokenizer.byte_lengths[ids[mask]].sum()) for ids, mask in zip(tokens, kept))
+    size = sum(document.bytes for document in documents) if convention.size is None else convention.size(pages)
     return WordPerplexity(
         value=perplexity(total_nll, words),
         total_nll=total_nll,
@@ -198,10 +202,11 @@ def _result(
         byte_perplexity=perplexity(total_nll, size),
         bytes=size,
         bytes_name=convention.bytes_name,
-        documents=len(texts),
+        documents=len(documents),
+        by_document=tuple(documents),
         scored_tokens=scored,
         excluded=unk_words("".join(pages)) if convention.skips_unk else 0,
-        excluded_tokens=sum(map(len, tokens)) - scored,
+        excluded_tokens=tokens - scored,
         document_start=convention.document_start,
         out_of_domain=labels["trained_on"] not in convention.in_domain,
         **labels,

@@ -17,6 +17,9 @@ from gdnbench.errors import GdnbenchError
 # Called with the tokens scored so far and the tokens in all.
 Progress = Callable[[int, int], None]
 
+# Positions whose logits exist at once: 0.5 GB in float32 at a vocabulary of 32,000.
+LOGIT_ROWS = 4096
+
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
@@ -127,6 +130,23 @@ def model_device(model: Any) -> torch.device:
     return next((parameter.device for parameter in parameters), torch.device("cpu"))
 
 
+def position_nll(model: Any, tokens: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor) -> np.ndarray:
+    """Return the negative log likelihoods of the targets that count, in nats, float64 [counted], row by row.
+
+    Args:
+        model: a decoder, or any module that maps tokens to logits [B, T, V] and a state.
+        tokens: inputs, int64 [B, T], on the model's device, as all that follows.
+        targets: what follows each input, int64 [B, T].
+        counted: which targets are scored, bool [B, T].
+    """
+    if not hasattr(model, "hidden"):
+        return target_nll(model(tokens)[0][counted], targets[counted])
+    hidden, wanted = model.hidden(tokens)[counted], targets[counted]
+    # With a large vocabulary the logits of all positions may not fit.
+    parts = zip(hidden.split(LOGIT_ROWS), wanted.split(LOGIT_ROWS), strict=True)
+    return np.concatenate([target_nll(model.logits(rows), part) for rows, part in parts])
+
+
 def target_nll(logits: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
     """Return the negative log likelihoods of ``targets`` [N] under ``logits`` [N, V], float64 [N]."""
     largest = int(targets.max())
@@ -186,8 +206,10 @@ def _score(model: Any, inputs: list[np.ndarray], spans: list[Window], state: Any
         scored[row, span.first - 1 - span.start : size] = True
     device = model_device(model)
     tokens = torch.from_numpy(read).to(device)
-    logits, state = model(tokens) if state is None else model(tokens, state)
-    # Only scored positions are copied to float32: with a large vocabulary all of them may not fit.
-    chosen = torch.from_numpy(scored).to(logits.device)
-    values = target_nll(logits[chosen], torch.from_numpy(target[scored]))
+    targets, counted = torch.from_numpy(target).to(device), torch.from_numpy(scored).to(device)
+    if state is None:
+        values = position_nll(model, tokens, targets, counted)
+    else:
+        logits, state = model(tokens, state)
+        values = target_nll(logits[counted], targets[counted])
     return np.split(values, np.cumsum(scored.sum(axis=1))[:-1]), state

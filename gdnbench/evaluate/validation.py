@@ -9,7 +9,7 @@ import torch
 
 from gdnbench.data.tokenizers import Tokenizer
 from gdnbench.errors import GdnbenchError
-from gdnbench.evaluate.scoring import Progress, evaluating, model_device, target_nll
+from gdnbench.evaluate.scoring import Progress, evaluating, model_device, position_nll
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,9 @@ def validation_loss(
     with evaluating(model):
         for begin in range(0, sequences, batch_size):
             rows = np.stack([tokens[s : s + seq_len + 1] for s in starts[begin : begin + batch_size]]).astype(np.int64)
-            logits, _ = model(torch.from_numpy(rows[:, :-1]).to(device))
-            total_nll += float(target_nll(logits.flatten(0, 1), torch.from_numpy(rows[:, 1:].ravel())).sum())
+            batch = torch.from_numpy(rows).to(device)
+            every = torch.ones_like(batch[:, 1:], dtype=torch.bool)
+            total_nll += float(position_nll(model, batch[:, :-1], batch[:, 1:], every).sum())
             words += sum(count_words(tokenizer, row) for row in rows)
             size += int(tokenizer.byte_lengths[rows[:, 1:]].sum())
             if progress is not None:

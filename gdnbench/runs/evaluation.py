@@ -151,14 +151,13 @@ def _tokenizer(trained: Record, training_corpus: str | None) -> data.Tokenizer:
 
 
 def _word_metrics(result: WordPerplexity) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    about = dataclasses.asdict(result)
     metrics = {
         result.metric: entry(result.value, f"perplexity by {result.denominator_name}"),
         "bits_per_byte": entry(result.bits_per_byte, f"bit by {result.bytes_name}"),
         "denominator": entry(result.denominator, result.denominator_name),
         "excluded": entry(result.excluded, "<unk> word"),
     }
-    return about, metrics
+    return result.about(), metrics
 
 
 def _loss(

@@ -13,6 +13,7 @@ from gdnbench_kernels.backends import BackendUnavailable
 from gdnbench import data, environment
 from gdnbench.configuration import to_mapping
 from gdnbench.data import TokenizedCorpus
+from gdnbench.data.overlap import corpus_overlap
 from gdnbench.errors import GdnbenchError
 from gdnbench.files import remove_temporary
 from gdnbench.measure import coordinates, decode, memory
@@ -24,6 +25,7 @@ from gdnbench.results.record import metric
 from gdnbench.runs.loop import Result, train
 from gdnbench.runs.progress import Beat, Observer
 from gdnbench.runs.rows import Rows
+from gdnbench.runs.scores import ALSO_SPLIT
 from gdnbench.runs.sources import source_digest
 from gdnbench.runs.train import build_model, build_optimizer
 
@@ -62,11 +64,13 @@ def execute(
         clock, digest = time.perf_counter(), source_digest(spec.model)
         corpus = load_corpus(spec.data.corpus, spec.data.tokenizer, spec.evaluation.splits)
         _check_vocabulary(spec, corpus)
+        overlap = _overlap(spec)
         try:
             result = _measure(spec, corpus, store, observer, digest, changed_code, started)
         except BackendUnavailable as error:
             raise GdnbenchError(str(error)) from error
         seconds = result.seconds or time.perf_counter() - clock
+        result.data |= overlap
         record = _record(spec, corpus, store, result, digest, seconds, dict(about or {}))
         store.write(record)
         if spec.training is not None and not spec.training.keep_checkpoint:
@@ -78,6 +82,19 @@ def execute(
 def load_corpus(name: str, tokenizer: str, splits: tuple[str, ...]) -> TokenizedCorpus:
     """Return a corpus with its train split and the given ones, once a process."""
     return data.load(name, tokenizer, splits=tuple(dict.fromkeys(("train", *splits))))
+
+
+def _overlap(spec: RunSpec) -> dict[str, Any]:
+    """Return what of the evaluated texts stands in the train split, where documents are scored, and nothing else.
+
+    Corpora that a run evaluates at its end are opened here, so that one which is not there is told before the training.
+    """
+    others = [data.open_corpus(name) for name in spec.evaluation.also]
+    for other in others:
+        other.source(ALSO_SPLIT)
+    if not spec.evaluation.documents:
+        return {}
+    return {"overlap": corpus_overlap(data.open_corpus(spec.data.corpus), others)}
 
 
 def _measure(
@@ -199,6 +216,7 @@ def _record(
             "tokenizer": spec.data.placeless().tokenizer,
             "tokenizer_hash": corpus.tokenizer_hash,
             **corpus.metadata,
+            **result.data,
         },
         environment={
             **environment.describe(spec.device),

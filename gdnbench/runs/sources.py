@@ -11,7 +11,7 @@ from gdnbench.models.config import ModelConfig
 from gdnbench.models.pattern import layer_mixers
 
 SHARED = ("models", "data", "evaluate", "measure")
-RUNS = ("train.py", "schedule.py", "loop.py")
+RUNS = ("train.py", "schedule.py", "loop.py", "scores.py")
 
 
 def source_digest(model: ModelConfig) -> str:
