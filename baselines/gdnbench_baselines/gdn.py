@@ -1,7 +1,7 @@
 """Gated DeltaNet (Yang, Kautz, Hatamizadeh: Gated Delta Networks, arXiv 2412.06464, figure 1)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gdnbench_kernels.gated_delta import gated_delta_rule, gated_delta_rule_step
 from torch import Tensor
@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from gdnbench.errors import GdnbenchError
 from gdnbench.models.config import ModelConfig
-from gdnbench.models.convolution import ShortConvolution
+from gdnbench.models.convolution import ShortConvolution, convolve, empty_tail
 from gdnbench.models.mixer import Mixer, Shared, State
-from gdnbench.models.norm import RMSNorm, l2_normalize
-from gdnbench.models.projection import Projection
+from gdnbench.models.norm import RMSNorm, norm_and_gate
+from gdnbench.models.projection import Projection, project
 from gdnbench.models.roles import Init, Multiplier, Role, declare, normal
 from gdnbench.models.spread import inverse_softplus, log_spread, spread
 
@@ -52,13 +52,13 @@ class GatedDeltaNet(Mixer):
     """The gated delta rule between short convolutions and a gated output norm."""
 
     Options = Options
-    operations = ("gated_delta",)
 
     A_log: Tensor
     dt_bias: Tensor
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
+        self.uses(config, "gated_delta", "short_convolution", "gated_norm")
         options = self.options(config, "gdn", Options)
         value_heads = options.value_heads or options.heads
         if value_heads % options.heads:
@@ -93,68 +93,71 @@ class GatedDeltaNet(Mixer):
         self, x: Tensor, state: State | None = None, shared: Shared | None = None
     ) -> tuple[Tensor, State | None]:
         """Map ``[B, T, D]``; with a state, continue it."""
-        q, k, v, new = self._inputs(x, state)
-        g, beta = self._gates(x)
-        o, carried = gated_delta_rule(
-            q,
-            k,
-            v,
-            g,
-            beta,
-            scale=self.output_scale.value,
+        gate, inputs, tail = self._inputs(x, None if state is None else state["tail"])
+        o, memory = gated_delta_rule(
+            **inputs,
+            **self._activation(),
             initial_state=None if state is None else state["memory"],
             output_final_state=state is not None,
             impl=self.impl["gated_delta"],
         )
-        y = self._output(o, x)
-        return y, None if carried is None else {**new, "memory": carried}
+        y = self._output(o, gate)
+        return y, None if memory is None or tail is None else {"tail": tail, "memory": memory}
 
     def step(self, x: Tensor, state: State, shared: Shared | None = None) -> tuple[Tensor, State]:
         """Map one token ``[B, D]`` by the recurrence itself."""
-        x = x[:, None]
-        q, k, v, new = self._inputs(x, state)
-        g, beta = self._gates(x)
-        q, k, v, g, beta = (t[:, 0] for t in (q, k, v, g, beta))
-        o, memory = gated_delta_rule_step(q, k, v, g, beta, state["memory"], scale=self.output_scale.value)
-        return self._output(o[:, None], x)[:, 0], {**new, "memory": memory}
+        gate, inputs, tail = self._inputs(x[:, None], state["tail"])
+        assert tail is not None
+        o, memory = gated_delta_rule_step(
+            **{name: value[:, 0] for name, value in inputs.items()},
+            **self._activation(),
+            state=state["memory"],
+            impl=self.impl["gated_delta"],
+        )
+        return self._output(o[:, None], gate)[:, 0], {"tail": tail, "memory": memory}
 
-    def _inputs(self, x: Tensor, state: State | None) -> tuple[Tensor, Tensor, Tensor, State]:
-        """Return normalized q and k ``[B, T, H, K]``, v ``[B, T, HV, V]`` and the convolutions' new tails."""
-        q, q_tail = self.q_conv(self.q_proj(x), state and state["q_tail"])
-        k, k_tail = self.k_conv(self.k_proj(x), state and state["k_tail"])
-        v, tails = self.v_proj(x), {"q_tail": q_tail, "k_tail": k_tail}
+    def _inputs(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """Return the output gate ``[B, T, HV V]``, what the recurrence takes, and the convolutions' new tail."""
+        convs, impl = self._convs(), self.impl["short_convolution"]
         if self.v_conv is None:
-            v = F.silu(v)
+            (q, k), tail = convolve(convs, project(x, self.q_proj, self.k_proj), tail, impl=impl)
+            v = F.silu(self.v_proj(x))
         else:
-            v, tails["v_tail"] = self.v_conv(v, state and state["v_tail"])
-        q, k = (l2_normalize(t.unflatten(-1, (self.heads, self.key_dim))) for t in (q, k))
-        return q, k, v.unflatten(-1, (self.value_heads, self.value_dim)), tails
+            (q, k, v), tail = convolve(convs, project(x, self.q_proj, self.k_proj, self.v_proj), tail, impl=impl)
+        sizes = [v.shape[-1], self.value_heads, self.value_heads]
+        gate, g, beta = project(x, self.g_proj, self.a_proj, self.b_proj).split(sizes, -1)
+        q, k = (t.unflatten(-1, (self.heads, self.key_dim)) for t in (q, k))
+        v = v.unflatten(-1, (self.value_heads, self.value_dim))
+        return gate, {"q": q, "k": k, "v": v, "g": g, "beta": beta}, tail
 
-    def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log decay ``-exp(A_log) softplus(z_alpha + dt_bias)`` and beta, both ``[B, T, HV]``."""
-        g = -self.A_log.exp() * F.softplus(self.a_proj(x) + self.dt_bias)
-        return g, self.beta_range * self.b_proj(x).sigmoid()
+    def _activation(self) -> dict[str, Any]:
+        """Return how the recurrence makes keys, decays and strengths of its raw inputs, and scales its output."""
+        return {
+            "scale": self.output_scale.value,
+            "normalize_qk": True,
+            "A_log": self.A_log,
+            "dt_bias": self.dt_bias,
+            "beta_range": self.beta_range,
+        }
 
-    def _output(self, o: Tensor, x: Tensor) -> Tensor:
+    def _output(self, o: Tensor, gate: Tensor) -> Tensor:
         """Normalize by head, gate by SiLU and project: ``[B, T, HV, V]`` to ``[B, T, D]``."""
-        gate = F.silu(self.g_proj(x)).unflatten(-1, (self.value_heads, self.value_dim))
-        return self.o_proj((self.o_norm(o) * gate).flatten(2))
+        gate = gate.unflatten(-1, (self.value_heads, self.value_dim))
+        return self.o_proj(norm_and_gate(self.o_norm, o, gate, impl=self.impl["gated_norm"]).flatten(2))
 
     def probes(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the gates: alpha = e^g and beta."""
-        g, beta = self._gates(x)
-        return {"alpha": g.exp(), "beta": beta}
+        """Return the gates: alpha = e^g with ``g = -exp(A_log) softplus(z_alpha + dt_bias)``, and beta."""
+        g = -self.A_log.exp() * F.softplus(self.a_proj(x) + self.dt_bias)
+        return {"alpha": g.exp(), "beta": self.beta_range * self.b_proj(x).sigmoid()}
 
     def init_state(self, batch_size: int) -> State:
-        """Return a zero memory ``[B, HV, K, V]`` and empty convolution tails."""
-        tails = {"q_tail": self.q_conv.init_tail(batch_size), "k_tail": self.k_conv.init_tail(batch_size)}
-        if self.v_conv is not None:
-            tails["v_tail"] = self.v_conv.init_tail(batch_size)
-        return {**tails, "memory": self._empty(batch_size, self.value_heads, self.key_dim, self.value_dim)}
+        """Return a zero memory ``[B, HV, K, V]`` and the convolutions' empty tail."""
+        memory = self._empty(batch_size, self.value_heads, self.key_dim, self.value_dim)
+        return {"tail": empty_tail(self._convs(), batch_size), "memory": memory}
 
     def state_bytes(self, context: int, element_size: int) -> int:
         """A K x V matrix by value head and the convolutions' tails, whatever the context."""
-        tails = sum((conv.size - 1) * conv.weight.shape[0] for conv in self._convs())
+        tails = sum((conv.size - 1) * conv.channels for conv in self._convs())
         return (self.value_heads * self.key_dim * self.value_dim + tails) * element_size
 
     def parameter_count(self) -> int:

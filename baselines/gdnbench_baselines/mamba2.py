@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from gdnbench.errors import GdnbenchError
 from gdnbench.models.config import ModelConfig
-from gdnbench.models.convolution import ShortConvolution
+from gdnbench.models.convolution import ShortConvolution, convolve, empty_tail
 from gdnbench.models.mixer import Mixer, Shared, State
 from gdnbench.models.norm import RMSNorm
-from gdnbench.models.projection import Projection
+from gdnbench.models.projection import Projection, project
 from gdnbench.models.roles import Init, Role, constant, declare, normal
 from gdnbench.models.spread import inverse_softplus, log_spread, spread
 
@@ -43,7 +43,6 @@ class Mamba2(Mixer):
     """State space duality between convolutions and a gated norm; its native block has no MLP and twice the depth."""
 
     Options = Options
-    operations = ("ssd",)
     native_feedforward = "none"
     native_depth = 2
 
@@ -53,6 +52,7 @@ class Mamba2(Mixer):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
+        self.uses(config, "ssd", "short_convolution")
         options = self.options(config, "mamba2", Options)
         base_inner = config.base_width * options.expand
         base_dim = options.head_dim or max(1, base_inner // 4)
@@ -87,47 +87,42 @@ class Mamba2(Mixer):
         self, x: Tensor, state: State | None = None, shared: Shared | None = None
     ) -> tuple[Tensor, State | None]:
         """Map ``[B, T, D]``; with a state, continue it."""
-        c, b, u, new = self._inputs(x, state)
-        g, dt = self._gates(x)
-        memory = None if state is None else state["memory"]
-        o, carried = ssd(
-            c, b, u, g, dt, initial_state=memory, output_final_state=state is not None, impl=self.impl["ssd"]
+        z, inputs, tail = self._inputs(x, None if state is None else state["tail"])
+        o, memory = ssd(
+            **inputs,
+            initial_state=None if state is None else state["memory"],
+            output_final_state=state is not None,
+            impl=self.impl["ssd"],
         )
-        y = self._output(o, u, x)
-        return y, None if carried is None else {**new, "memory": carried}
+        y = self._output(o, inputs["x"], z)
+        return y, None if memory is None or tail is None else {"tail": tail, "memory": memory}
 
     def step(self, x: Tensor, state: State, shared: Shared | None = None) -> tuple[Tensor, State]:
         """Map one token ``[B, D]`` by the recurrence itself."""
-        x = x[:, None]
-        c, b, u, new = self._inputs(x, state)
-        g, dt = self._gates(x)
-        o, memory = ssd_step(c[:, 0], b[:, 0], u[:, 0], g[:, 0], dt[:, 0], state["memory"])
-        return self._output(o[:, None], u, x)[:, 0], {**new, "memory": memory}
+        z, inputs, tail = self._inputs(x[:, None], state["tail"])
+        assert tail is not None
+        o, memory = ssd_step(**{name: value[:, 0] for name, value in inputs.items()}, state=state["memory"])
+        return self._output(o[:, None], inputs["x"], z)[:, 0], {"tail": tail, "memory": memory}
 
-    def _inputs(self, x: Tensor, state: State | None) -> tuple[Tensor, Tensor, Tensor, State]:
-        """Return C and B ``[B, T, G, N]``, the values ``[B, T, H, P]`` and the convolutions' new tails."""
-        u, x_tail = self.x_conv(self.x_proj(x), state and state["x_tail"])
-        b, b_tail = self.b_conv(self.b_proj(x), state and state["b_tail"])
-        c, c_tail = self.c_conv(self.c_proj(x), state and state["c_tail"])
+    def _inputs(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """Return the output gate ``[B, T, inner]``, what the recurrence takes, and the convolutions' new tail."""
+        projected = project(x, self.x_proj, self.b_proj, self.c_proj)
+        (u, b, c), tail = convolve(self._convs(), projected, tail, impl=self.impl["short_convolution"])
+        z, dt = project(x, self.z_proj, self.dt_proj).split([self.inner, self.heads], -1)
+        dt = F.softplus(dt + self.dt_bias)
         b, c = (t.unflatten(-1, (self.groups, self.state_dim)) for t in (b, c))
-        tails = {"x_tail": x_tail, "b_tail": b_tail, "c_tail": c_tail}
-        return c, b, u.unflatten(-1, (self.heads, self.head_dim)), tails
+        u = u.unflatten(-1, (self.heads, self.head_dim))
+        return z, {"c": c, "b": b, "x": u, "g": -self.A_log.exp() * dt, "dt": dt}, tail
 
-    def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log decay ``-exp(A_log) dt`` and the step size dt, both ``[B, T, H]``."""
-        dt = F.softplus(self.dt_proj(x) + self.dt_bias)
-        return -self.A_log.exp() * dt, dt
-
-    def _output(self, o: Tensor, u: Tensor, x: Tensor) -> Tensor:
+    def _output(self, o: Tensor, u: Tensor, z: Tensor) -> Tensor:
         """Add the skip ``D u``, gate by SiLU, normalize over the inner width and project."""
         y = (o + self.D[:, None] * u).flatten(2)
-        return self.out_proj(self.norm(y * F.silu(self.z_proj(x))))
+        return self.out_proj(self.norm(y * F.silu(z)))
 
     def init_state(self, batch_size: int) -> State:
-        """Return a zero memory ``[B, H, N, P]`` and empty convolution tails."""
-        convs = {"x_tail": self.x_conv, "b_tail": self.b_conv, "c_tail": self.c_conv}
-        tails = {name: conv.init_tail(batch_size) for name, conv in convs.items()}
-        return {**tails, "memory": self._empty(batch_size, self.heads, self.state_dim, self.head_dim)}
+        """Return a zero memory ``[B, H, N, P]`` and the convolutions' empty tail."""
+        memory = self._empty(batch_size, self.heads, self.state_dim, self.head_dim)
+        return {"tail": empty_tail(self._convs(), batch_size), "memory": memory}
 
     def state_bytes(self, context: int, element_size: int) -> int:
         """N numbers by inner channel and the convolutions' tails, whatever the context."""
@@ -151,3 +146,6 @@ class Mamba2(Mixer):
 
     def _convolved(self) -> int:
         return self.inner + 2 * self.groups * self.state_dim
+
+    def _convs(self) -> list[ShortConvolution]:
+        return [self.x_conv, self.b_conv, self.c_conv]

@@ -68,7 +68,6 @@ class TimeMix(Mixer):
     """RWKV-7's generalized delta rule with vector decay, in-context learning rate, value residual and token shift."""
 
     Options = Options
-    operations = ("wkv7",)
     native_feedforward = "channel_mix"
 
     k_k: Tensor
@@ -79,6 +78,7 @@ class TimeMix(Mixer):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
+        self.uses(config, "wkv7")
         options = self.options(config, "rwkv7", Options)
         base_dim = options.head_dim or max(1, config.base_width // 4)
         if config.base_width % base_dim:

@@ -6,14 +6,13 @@ from typing import ClassVar
 import torch
 from gdnbench_kernels.attention import attention
 from torch import Tensor
-from torch.nn import functional as F
 
 from gdnbench.errors import GdnbenchError, WidthError
 from gdnbench.models.config import ModelConfig
-from gdnbench.models.convolution import ShortConvolution
+from gdnbench.models.convolution import ShortConvolution, convolve, empty_tail
 from gdnbench.models.mixer import Mixer, Shared, State
-from gdnbench.models.norm import RMSNorm
-from gdnbench.models.projection import Projection
+from gdnbench.models.norm import RMSNorm, norm_and_gate
+from gdnbench.models.projection import Projection, project
 from gdnbench.models.roles import Multiplier, normal
 
 
@@ -44,7 +43,6 @@ class Attention(Mixer):
     """Softmax attention; its state is the cache of keys and values."""
 
     Options = Options
-    operations = ("attention",)
     native_options: ClassVar = {"qk_norm": True, "conv_size": 4, "output_gate": True}
 
     def __init__(self, config: ModelConfig, layer: int):
@@ -80,16 +78,27 @@ class Attention(Mixer):
         self.k_norm = RMSNorm(self.head_dim, eps=config.norm_eps, row="head_norm") if options.qk_norm else None
         self.g_proj = Projection(self.width, queries, init=init) if options.output_gate else None
         self.o_norm = RMSNorm(self.head_dim, eps=config.norm_eps, row="head_norm") if options.output_gate else None
+        self.uses(config, "attention")
+        if options.conv_size:
+            self.uses(config, "short_convolution")
+        if options.output_gate:
+            self.uses(config, "gated_norm")
 
     def forward(
         self, x: Tensor, state: State | None = None, shared: Shared | None = None
     ) -> tuple[Tensor, State | None]:
         """Map ``[B, T, D]``; with a state, attend to its keys and values too."""
-        projected = [self.q_proj(x), self.k_proj(x), self.v_proj(x)]
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        parts = project(x, *projections)
         new: State = {}
-        for index, conv in enumerate(self._convs()):
-            projected[index], new[f"tail_{index}"] = conv(projected[index], state and state[f"tail_{index}"])
-        q, k, v = (p.unflatten(-1, (-1, self.head_dim)) for p in projected)
+        if convs := self._convs():
+            convolved, tail = convolve(
+                convs, parts, None if state is None else state["tail"], impl=self.impl["short_convolution"]
+            )
+            new |= {} if tail is None else {"tail": tail}
+        else:
+            convolved = parts.split([len(projection.weight) for projection in projections], -1)
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in convolved)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         past = 0 if state is None else int(state["length"])
@@ -99,7 +108,8 @@ class Attention(Mixer):
             k, v = new["k"][:, : past + x.shape[1]], new["v"][:, : past + x.shape[1]]
         o = attention(q, k, v, scale=self.scale.value, impl=self.impl["attention"])
         if self.o_norm is not None and self.g_proj is not None:
-            o = self.o_norm(o) * F.silu(self.g_proj(x)).unflatten(-1, (-1, self.head_dim))
+            gate = self.g_proj(x).unflatten(-1, (-1, self.head_dim))
+            o = norm_and_gate(self.o_norm, o, gate, impl=self.impl["gated_norm"])
         return self.o_proj(o.flatten(2)), None if state is None else new
 
     def _convs(self) -> list[ShortConvolution]:
@@ -118,12 +128,12 @@ class Attention(Mixer):
     def init_state(self, batch_size: int) -> State:
         """Return an empty cache; it grows by doubling, so that a token costs no copy of all before it."""
         empty = self._empty(batch_size, 0, self.kv_heads, self.head_dim)
-        tails = {f"tail_{index}": conv.init_tail(batch_size) for index, conv in enumerate(self._convs())}
-        return {"k": empty, "v": empty, "length": torch.zeros((), dtype=torch.int64), **tails}
+        tail = {"tail": empty_tail(convs, batch_size)} if (convs := self._convs()) else {}
+        return {"k": empty, "v": empty, "length": torch.zeros((), dtype=torch.int64), **tail}
 
     def state_bytes(self, context: int, element_size: int) -> int:
         """A key and a value by token and head, and the convolutions' tails; not what the cache reserves ahead."""
-        tails = sum((conv.size - 1) * conv.weight.shape[0] for conv in self._convs())
+        tails = sum((conv.size - 1) * conv.channels for conv in self._convs())
         return (2 * context * self.kv_heads * self.head_dim + tails) * element_size
 
     def parameter_count(self) -> int:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gdnbench.models import Decoder
+from gdnbench.models.apart import apart
 from gdnbench.models.mixer import Mixer
 
 Sizes = list[dict[str, object]]
@@ -32,9 +32,8 @@ def check(
     start = activations(model, inputs)
     rows: Sizes = [{"site": site, "after_steps": 0, "rms": _rms(x)} for site, x in start.items()]
     for step in range(1, max(after_steps) + 1):
-        logits, _ = model(inputs)
         optimizer.zero_grad()
-        F.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
+        model.loss(inputs, targets).backward()
         optimizer.step()
         if step in after_steps:
             for site, x in activations(model, inputs).items():
@@ -52,7 +51,7 @@ def activations(model: Decoder, inputs: Tensor) -> dict[str, Tensor]:
     norm), and a mixer adds what its ``probes`` names (GDN: the gates alpha and beta).
     """
     found: dict[str, Tensor] = {}
-    with _recording(model, found):
+    with apart(), _recording(model, found):
         logits, _ = model(inputs)
     found["logits"] = logits
     return {site: x.detach().clone() for site, x in found.items()}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from gdnbench_kernels.linear_cross_entropy import linear_cross_entropy
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -86,6 +87,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.rules: tuple[Rule, ...] = ()
+        self.impl = {"linear_cross_entropy": config.backend_of("linear_cross_entropy")}
         self.embedding = Embedding(config.vocab_size, config.width, std=config.embedding_std)
         for name in config.options:
             registry.find(name)
@@ -109,16 +111,23 @@ class Decoder(nn.Module):
         return self._run(self.embedding(tokens), None, step=False)[0]
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy in nats of ``targets [B, T]`` after ``tokens [B, T]``, differentiable."""
-        logits = self.logits(self.hidden(tokens)).flatten(0, 1)
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        return F.cross_entropy(logits.to(wide), targets.flatten())
+        """Return the mean cross-entropy in nats of ``targets [B, T]`` after ``tokens [B, T]``; differentiable.
+
+        Logits never exist whole; as everywhere, products are in the type of autocast and sums in float32 or wider.
+        """
+        x, targets = self.hidden(tokens).flatten(0, 1), targets.flatten()
+        weight, scale = self._head()
+        return linear_cross_entropy(x, weight, targets, scale=scale, impl=self.impl["linear_cross_entropy"])
 
     def logits(self, x: Tensor) -> Tensor:
         """Map what `hidden` returns ``[..., D]`` to logits ``[..., vocabulary]``."""
+        return self.logit_scale(F.linear(x, self.embedding.weight)) if self.config.tied else self.head(x)
+
+    def _head(self) -> tuple[Tensor, float]:
+        """Return the matrix ``[vocabulary, D]`` and the factor that make logits."""
         if self.config.tied:
-            return self.logit_scale(F.linear(x, self.embedding.weight))
-        return self.head(x)
+            return self.embedding.weight, self.logit_scale.value
+        return self.head.weight, self.head.factor
 
     def step(self, tokens: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
         """Return logits ``[B, vocabulary]`` of one token each ``[B]``, and the state after; ``state`` is consumed."""
@@ -163,7 +172,8 @@ class Decoder(nn.Module):
 
     def backends(self) -> dict[str, str]:
         """Return the backend of every operation that is used."""
-        return {operation: impl for block in self.block_list() for operation, impl in block.mixer.impl.items()}
+        mixers = (block.mixer.impl for block in self.block_list())
+        return {operation: impl for choice in (*mixers, self.impl) for operation, impl in choice.items()}
 
     def block_list(self) -> list[Block]:
         """Return the blocks, first to last."""

@@ -63,9 +63,12 @@ class StatefulLayer(nn.Module, ABC):
 class Mixer(StatefulLayer):
     """A sequence mixer. Its constructor takes ``(config, layer)`` and declares every parameter with a role.
 
+    It names the operations of `gdnbench_kernels` that it calls with `uses`, and calls each with the backend that
+    ``self.impl[operation]`` then holds. What it computes faster together than module by module it computes apart where
+    `gdnbench.models.apart` says so, so that the coordinate check sees what every module puts out.
+
     Class attributes:
         Options: frozen dataclass of the fields that ``ModelConfig.options[arch]`` may set.
-        operations: the operations of `gdnbench_kernels` that it calls, each with ``impl=self.impl[operation]``.
         native_options: options that the native block sets.
         native_feedforward: ``swiglu``, ``channel_mix`` or ``none``: what follows the mixer in the native block.
         native_depth: how many native blocks stand for one controlled block.
@@ -73,7 +76,6 @@ class Mixer(StatefulLayer):
     """
 
     Options: ClassVar[type] = NoOptions
-    operations: ClassVar[tuple[str, ...]] = ()
     native_options: ClassVar[Mapping[str, Any]] = {}
     native_feedforward: ClassVar[str] = "swiglu"
     native_depth: ClassVar[int] = 1
@@ -82,7 +84,11 @@ class Mixer(StatefulLayer):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         self.layer = layer
-        self.impl = {operation: config.backend_of(operation) for operation in self.operations}
+        self.impl: dict[str, str] = {}
+
+    def uses(self, config: ModelConfig, *operations: str) -> None:
+        """Choose the configured backends of these operations."""
+        self.impl |= {operation: config.backend_of(operation) for operation in operations}
 
     def probes(self, x: Tensor) -> dict[str, Tensor]:
         """Return inner quantities of ``x [B, T, D]`` that no module puts out, for the coordinate check."""

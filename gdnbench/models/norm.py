@@ -1,14 +1,16 @@
-"""Norms: RMS over the last dimension, and L2 of queries and keys."""
+"""Norms: RMS over the last dimension, the same under a gate, and L2 of queries and keys."""
 
 import torch
+from gdnbench_kernels.gated_norm import gated_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gdnbench.models.apart import computed_apart
 from gdnbench.models.roles import Role, constant, declare
 
 
 class RMSNorm(nn.Module):
-    """``weight * x / sqrt(mean(x^2) + eps)`` over the last dimension."""
+    """``weight * x / sqrt(mean(x^2) + eps)`` over the last dimension, in float32 or wider, in the type of x again."""
 
     weight: nn.Parameter
 
@@ -19,7 +21,15 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``[..., size]``."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return F.rms_norm(x.to(wide), self.weight.shape, self.weight.to(wide), self.eps).to(x.dtype)
+
+
+def norm_and_gate(norm: RMSNorm, x: Tensor, gate: Tensor, *, impl: str) -> Tensor:
+    """Return ``norm(x) * silu(gate)`` for ``x [..., size]`` and a gate of its shape."""
+    if computed_apart():
+        return norm(x) * F.silu(gate)
+    return gated_norm(x, gate, norm.weight, eps=norm.eps, impl=impl)
 
 
 def l2_normalize(x: Tensor, eps: float = 1e-6) -> Tensor:

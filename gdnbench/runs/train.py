@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from gdnbench.data import TokenizedCorpus
 from gdnbench.data.batches import BatchSampler
@@ -88,8 +87,7 @@ class Trainer:
         rate = self._set_learning_rate()
         batch = self.sampler.batch(self.step).to(self.spec.device)
         with autocast(self.spec):
-            logits, _ = self.model(batch[:, :-1])
-        loss = F.cross_entropy(logits.flatten(0, 1).to(DTYPES[self.spec.dtype]), batch[:, 1:].flatten())
+            loss = self.model.loss(batch[:, :-1], batch[:, 1:])
         self.optimizer.zero_grad()
         loss.backward()
         clip = self.spec.optimizer.clip if self.spec.optimizer.clip > 0 else math.inf

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from gdnbench.models import ModelConfig, Parametrization, build_decoder, registry
+from gdnbench.models.apart import apart
 from gdnbench.models.norm import RMSNorm
 from gdnbench.models.parametrization import parameter_groups, table_names
 from gdnbench.models.parametrization.table import document
@@ -130,7 +131,7 @@ def preactivation_slope(table, switches=None):
             model = build_decoder(ModelConfig(arch="gdn", width=width, depth=1), choice, seed=seed)
             for gate in (model.blocks[0].mixer.a_proj, model.blocks[0].mixer.b_proj):
                 gate.register_forward_hook(lambda module, args, z, seen=seen: seen.append(z))
-            with torch.no_grad():
+            with torch.no_grad(), apart():
                 model(tokens)
         stds.append(torch.stack(seen).std())
     x, y = torch.tensor(widths).log2(), torch.stack(stds).log2()
