@@ -17,19 +17,20 @@ from gdnbench.data.ngrams import N, text_ngrams
 from gdnbench.files import atomic_file
 
 # Part of the key of remembered counts: raise it when words or n-grams are made differently.
-OVERLAP_VERSION = 1
+OVERLAP_VERSION = 2
 # Most n-grams of the train split are told apart from all tested ones by these bits, without a search.
 SIEVE_BITS = 24
+Overlap = dict[str, Any]
 _SHIFT = np.uint64(64 - SIEVE_BITS)
 
 
-def corpus_overlap(corpus: Corpus, others: Sequence[Corpus] = ()) -> dict[str, Any]:
+def corpus_overlap(corpus: Corpus, others: Sequence[Corpus] = ()) -> dict[str, Overlap]:
     """Return the overlap of ``corpus``'s valid and test splits, and of those of ``others``, with its train split.
 
-    The result is what a record keeps: ``words`` (13) and ``texts``: name of a split (``test``, ``wikitext-103 test``)
-    -> {ngrams, in_train, documents, documents_with, largest_share}. ``in_train`` of the ``ngrams`` positions hold a
-    13-gram that also stands in the train split; ``documents_with`` of the ``documents`` have such a position;
-    ``largest_share`` is the highest share of such positions in one document. Read once, and remembered by content.
+    Returns name of a split (``test``, ``wikitext-103 test``) -> {words, ngrams, in_train, documents, documents_with,
+    shares}. ``in_train`` of the ``ngrams`` positions hold a 13-gram (of 13 ``words``) that also stands in the train
+    split; ``documents_with`` of the ``documents`` have such a position; ``shares`` is each document's share of them.
+    The texts are read once, and the result is remembered by their content.
     """
     sources = {split: (corpus, split) for split in corpus.splits if split != "train"}
     for other in others:
@@ -42,14 +43,13 @@ def corpus_overlap(corpus: Corpus, others: Sequence[Corpus] = ()) -> dict[str, A
             return dict(json.loads(path.read_bytes()))
         except ValueError:
             path.unlink()  # counted again below
-    counted = overlap(corpus.documents("train"), {name: c.documents(split) for name, (c, split) in sources.items()})
-    result = {"words": N, "texts": counted}
+    result = overlap(corpus.documents("train"), {name: c.documents(split) for name, (c, split) in sources.items()})
     with atomic_file(path) as file:
         file.write(json.dumps(result, indent=1).encode())
     return result
 
 
-def overlap(train: Iterable[str], tested: Mapping[str, Iterable[str]]) -> dict[str, dict[str, float]]:
+def overlap(train: Iterable[str], tested: Mapping[str, Iterable[str]]) -> dict[str, Overlap]:
     """Return, for each named set of documents, how many of its n-grams and documents overlap with ``train``."""
     grams = {name: [gram for batch in text_ngrams(texts) for gram in batch] for name, texts in tested.items()}
     wanted = np.unique(
@@ -76,12 +76,13 @@ def _found(train: Iterable[str], wanted: np.ndarray) -> np.ndarray:
     return found
 
 
-def _counts(documents: Sequence[np.ndarray]) -> dict[str, float]:
+def _counts(documents: Sequence[np.ndarray]) -> Overlap:
     """Return the counts of a set of documents, each given by whether its n-grams stand in the train split."""
     return {
+        "words": N,
         "ngrams": sum(len(hits) for hits in documents),
         "in_train": sum(int(hits.sum()) for hits in documents),
         "documents": len(documents),
         "documents_with": sum(bool(hits.any()) for hits in documents),
-        "largest_share": max((float(hits.mean()) for hits in documents if len(hits)), default=0.0),
+        "shares": [round(float(hits.mean()), 6) if len(hits) else 0.0 for hits in documents],
     }

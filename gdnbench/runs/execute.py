@@ -13,7 +13,6 @@ from gdnbench_kernels.backends import BackendUnavailable
 from gdnbench import data, environment
 from gdnbench.configuration import to_mapping
 from gdnbench.data import TokenizedCorpus
-from gdnbench.data.overlap import corpus_overlap
 from gdnbench.errors import GdnbenchError
 from gdnbench.files import remove_temporary
 from gdnbench.measure import coordinates, decode, memory
@@ -64,13 +63,12 @@ def execute(
         clock, digest = time.perf_counter(), source_digest(spec.model)
         corpus = load_corpus(spec.data.corpus, spec.data.tokenizer, spec.evaluation.splits)
         _check_vocabulary(spec, corpus)
-        overlap = _overlap(spec)
+        _check_others(spec)
         try:
             result = _measure(spec, corpus, store, observer, digest, changed_code, started)
         except BackendUnavailable as error:
             raise GdnbenchError(str(error)) from error
         seconds = result.seconds or time.perf_counter() - clock
-        result.data |= overlap
         record = _record(spec, corpus, store, result, digest, seconds, dict(about or {}))
         store.write(record)
         if spec.training is not None and not spec.training.keep_checkpoint:
@@ -84,17 +82,10 @@ def load_corpus(name: str, tokenizer: str, splits: tuple[str, ...]) -> Tokenized
     return data.load(name, tokenizer, splits=tuple(dict.fromkeys(("train", *splits))))
 
 
-def _overlap(spec: RunSpec) -> dict[str, Any]:
-    """Return what of the evaluated texts stands in the train split, where documents are scored, and nothing else.
-
-    Corpora that a run evaluates at its end are opened here, so that one which is not there is told before the training.
-    """
-    others = [data.open_corpus(name) for name in spec.evaluation.also]
-    for other in others:
-        other.source(ALSO_SPLIT)
-    if not spec.evaluation.documents:
-        return {}
-    return {"overlap": corpus_overlap(data.open_corpus(spec.data.corpus), others)}
+def _check_others(spec: RunSpec) -> None:
+    """Open the corpora that the run evaluates at its end, so that a missing one is told before the training."""
+    for name in spec.evaluation.also:
+        data.open_corpus(name).source(ALSO_SPLIT)
 
 
 def _measure(

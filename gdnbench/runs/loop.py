@@ -146,7 +146,7 @@ def _measure(spec: RunSpec, trainer: Trainer, corpus: TokenizedCorpus, rows: Row
     if "val_loss" in found.metrics and "val_loss" not in finite:
         result.outcome, result.detail = "diverged", "the validation loss is not finite"
     result.metrics |= finite
-    result.data = {"also": found.data} if found.data else {}
+    result.data = found.data
     for row in found.rows:
         if math.isfinite(row["nll"]):
             rows.append(row)

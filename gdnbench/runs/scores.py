@@ -1,12 +1,14 @@
 """What is measured of a model when its training is over: losses, scores by document, other corpora."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gdnbench.data import TokenizedCorpus, corpus_label, open_corpus
 from gdnbench.data.corpora import corpus_name
+from gdnbench.data.overlap import corpus_overlap
 from gdnbench.evaluate.documents import DocumentScore, bits_per_byte, document_scores, split_documents, token_loss
 from gdnbench.evaluate.perplexity import RAW, V1, evaluate_wikitext
 from gdnbench.evaluate.scoring import token_nll
@@ -22,22 +24,27 @@ ALSO_SPLIT = "test"  # of the other corpora
 
 @dataclass
 class Scores:
-    """Metrics of a record, rows of its ``metrics.jsonl``, and what its data says about other corpora."""
+    """What was measured.
+
+    Attributes:
+        metrics: metrics of the record.
+        rows: a row of its ``metrics.jsonl`` for each document.
+        data: for the record's data: ``also`` (what other corpora were scored, and how) and ``overlap``.
+    """
 
     metrics: Metrics = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, metrics: Metrics, rows: Sequence[dict[str, Any]] = (), data: Mapping[str, Any] | None = None) -> None:
+    def add(self, metrics: Metrics, rows: Sequence[dict[str, Any]] = ()) -> None:
         """Take in what another measurement found."""
         self.metrics |= metrics
         self.rows += rows
-        self.data |= data or {}
 
 
 def score(spec: RunSpec, model: Decoder, corpus: TokenizedCorpus) -> Scores:
     """Measure a trained model as its specification asks; under autocast where it was trained so."""
-    found = Scores()
+    found, also = Scores(), {}
     with autocast(spec):
         for split in spec.evaluation.splits:
             found.add(_windows(spec, model, corpus, split))
@@ -46,8 +53,26 @@ def score(spec: RunSpec, model: Decoder, corpus: TokenizedCorpus) -> Scores:
         if spec.evaluation.carry_state:
             found.add(_carried(spec, model, corpus))
         for other in spec.evaluation.also:
-            found.add(*_also(spec, model, corpus, other))
+            metrics, rows, also[corpus_label(other)] = _also(spec, model, corpus, other)
+            found.add(metrics, rows)
+    found.data |= {"also": also} if also else {}
+    if spec.evaluation.documents:
+        found.data["overlap"] = _overlap(spec, found.rows)
     return found
+
+
+def _overlap(spec: RunSpec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return how much of each text stands in the train split, and add each document's share of that to its row."""
+    others = [open_corpus(name) for name in spec.evaluation.also]
+    found = corpus_overlap(open_corpus(spec.data.corpus), others)
+    own, sizes = spec.data.placeless().corpus, Counter((row["corpus"], row["split"]) for row in rows)
+    for row in rows:
+        name = row["split"] if row["corpus"] == own else f"{corpus_name(row['corpus'])} {row['split']}"
+        shares = found[name]["shares"]
+        # Some conventions cut a text into other documents than the corpus does.
+        if sizes[row["corpus"], row["split"]] == len(shares):
+            row["in_train"] = shares[row["document"]]
+    return {name: {key: value for key, value in entry.items() if key != "shares"} for name, entry in found.items()}
 
 
 def _windows(spec: RunSpec, model: Decoder, corpus: TokenizedCorpus, split: str) -> Metrics:
@@ -93,7 +118,7 @@ def _also(
         documents = corpus.tokenizer.encode_batch(list(open_corpus(other).documents(ALSO_SPLIT)))
         scores = _by_document(spec, model, corpus, documents)
         about = {"split": ALSO_SPLIT, "out_of_domain": label != spec.data.placeless().corpus}
-        return _totals(prefix, scores), _rows(label, ALSO_SPLIT, scores), {label: about}
+        return _totals(prefix, scores), _rows(label, ALSO_SPLIT, scores), about
     trained_on_v1 = corpus_name(spec.data.corpus) == V1
     convention = "lmeval_word_ppl" if name == RAW else "wt103_token_ppl" if trained_on_v1 else "wt103_nounk_ppl"
     found = evaluate_wikitext(
@@ -108,7 +133,7 @@ def _also(
     )
     metrics = _totals(prefix, found.by_document)
     metrics |= {convention: metric(found.value, f"perplexity by {found.denominator_name}")}
-    return metrics, _rows(label, ALSO_SPLIT, found.by_document), {label: found.about()}
+    return metrics, _rows(label, ALSO_SPLIT, found.by_document), found.about()
 
 
 def _by_document(

@@ -66,12 +66,15 @@ def test_another_corpus_is_scored_by_its_convention_and_labelled(finished):
 
 
 def test_overlap_with_the_train_split_is_recorded(finished):
-    record, _, _ = finished
-    texts = record.data["overlap"]["texts"]
-    assert record.data["overlap"]["words"] == 13
+    record, rows, spec = finished
+    texts = record.data["overlap"]
     # Nine words drawn at random: 13 of them in a row come twice only by a rare chance.
-    assert texts["test"]["ngrams"] == 12 * (30 - 12) and texts["test"]["in_train"] == 0
+    assert texts["test"] == {
+        "words": 13, "ngrams": 12 * (30 - 12), "in_train": 0, "documents": 12, "documents_with": 0,
+    }  # fmt: skip
     assert texts["wikitext-103 test"]["ngrams"] == 0, "both pages are shorter than 13 words"
+    assert {row["in_train"] for row in of(rows, spec.placeless().data.corpus, "test")} == {0.0}
+    assert {row["in_train"] for row in of(rows, "wikitext-103", "test")} == {0.0}
 
 
 def test_no_place_of_this_machine_is_in_the_record_or_the_id(finished, books, wiki):
