@@ -13,7 +13,7 @@ GATES = {"default": "as models start", "strong": "strong decay", "none": "no dec
 QK_NORMS = {"given": "q and k normalized beforehand", "raw": "q and k normalized by the call"}
 SCALED = "gate_scale="  # in the variant of a call with the gating normalization
 MIXERS = ("attention", "ssd", "wkv7")  # of others
-FUSED = ("short_convolution", "gated_norm")  # around the recurrence
+FUSED = ("short_convolution", "gated_norm", "linear_cross_entropy")  # around the recurrence
 FAR = 3.0  # times the floor, beyond which a note must say what eats the time
 
 Place = tuple[int, int, int, int, int]

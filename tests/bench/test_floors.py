@@ -53,6 +53,12 @@ def test_a_decode_step_has_no_backward_pass():
         floors.gated_delta_step(Shape(1, 1, 1, 16, 16), 2, "backward")
 
 
+def test_head_and_loss_are_bound_by_three_products():
+    both = floors.linear_cross_entropy(Shape(32, 2048, 1, 768, 32000), 2, "forward_backward")
+    assert sum(work.flops for work in both) == 6 * 65536 * 768 * 32000
+    assert floors.floor_ms(both, RATES) == pytest.approx(13.6, abs=0.05)
+
+
 def test_attention_grows_with_the_square_of_time_and_the_recurrences_do_not():
     short, long = (Shape(1, time, 4, 64, 64) for time in (1024, 2048))
 

@@ -28,7 +28,7 @@ def case(**changes) -> KernelCase:
 def reference(of: KernelCase) -> Reference:
     operation = OPERATIONS[of.op]
     tensors = operation.inputs(of, 0)
-    return Reference(operation, of, tensors, torch.randn_like(tensors[operation.like]))
+    return Reference(operation, of, tensors, operation.cotangent(tensors, torch.Generator().manual_seed(0)))
 
 
 @pytest.mark.parametrize("gates", ["none", "default", "strong"])
@@ -55,11 +55,19 @@ def test_the_gating_normalization_changes_the_result():
     assert not reference(plain).check_forward(scaled).correct
 
 
-@pytest.mark.parametrize("op", ["gated_delta_step", "short_convolution", "gated_norm"])
+@pytest.mark.parametrize("op", ["gated_delta_step", "short_convolution", "gated_norm", "linear_cross_entropy"])
 def test_the_other_operations_pass(op):
     of = case(op=op, shape=Shape(2, 1 if op == "gated_delta_step" else 70, 2, 16, 24), direction="forward")
     check = reference(of).check_forward(of)
     assert check.correct, check.problems()
+
+
+def test_a_loss_passes_with_all_its_tokens():
+    of = case(op="linear_cross_entropy", shape=Shape(2, 70, 1, 16, 24))
+    check = reference(of).check_gradients(of)
+    assert check.correct, check.problems()
+    assert set(check.errors) == {"output", "d_x", "d_weight"}
+    assert check.part == "all sequences, 70 of 70 tokens"
 
 
 def test_a_step_in_place_leaves_the_checks_inputs_as_they_were():

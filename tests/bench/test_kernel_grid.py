@@ -4,7 +4,7 @@ import pytest
 
 from gdnbench.errors import GdnbenchError
 from gdnbench.measure.kernels.first_call import case_of
-from gdnbench.measure.kernels.grid import GPU_SHAPES, blocks, chosen
+from gdnbench.measure.kernels.grid import GPU_SHAPES, LOSS_SHAPES, blocks, chosen
 
 
 def cases(**options):
@@ -19,6 +19,7 @@ def test_the_whole_list_on_a_gpu():
     assert {case.dtype for case in found} == {"bfloat16"}
     assert {case.op for case in found} == {
         "gated_delta", "gated_delta_step", "attention", "ssd", "wkv7", "short_convolution", "gated_norm",
+        "linear_cross_entropy",
     }  # fmt: skip
 
 
@@ -49,6 +50,16 @@ def test_the_gating_normalization_is_compared_with_the_same_call_without():
     for group in block.groups:
         assert [case.variant.endswith("gate_scale=0.7") for case in group.cases] == [False, True]
         assert group.peer == 0
+
+
+def test_a_loss_has_sizes_of_its_own_and_no_backward_pass_alone():
+    found = cases(device="cuda", names=["torch"], parts=["fused"], directions=["forward_backward", "backward"])
+    losses = [case for case in found if case.op == "linear_cross_entropy"]
+    assert {str(case.shape) for case in losses} == set(LOSS_SHAPES["cuda"])
+    assert {case.direction for case in losses} == {"forward_backward"}
+    assert {"triton", "torch", "liger", "whole"} == {case.impl for case in losses}
+    backward = cases(device="cpu", parts=["fused"], directions=["backward"])
+    assert {case.op for case in backward} == {"short_convolution", "gated_norm"}
 
 
 def test_a_case_survives_the_way_into_another_process():

@@ -77,7 +77,7 @@ class Reference:
         wanted = self.operation.wanted(self.tensors)
         inputs = leaves(self.tensors, wanted)
         cotangent = torch.zeros_like(self.cotangent)
-        self._cut(cotangent).copy_(self._cut(self.cotangent))
+        self._part(self.operation.like, cotangent).copy_(self._part(self.operation.like, self.cotangent))
 
         def call() -> Tensors:
             output = self.operation.outputs(case, inputs)[0]
@@ -111,17 +111,14 @@ class Reference:
         outputs = self.operation.exact(self.case, inputs)
         self.expected = {name: x.detach() for name, x in zip(OUTPUTS, outputs)}
         if wanted:
-            cotangent = self._cut(self.cotangent).double()
+            cotangent = self._part(self.operation.like, self.cotangent).double()
             gradients = torch.autograd.grad(outputs[0], [inputs[name] for name in wanted], cotangent)
             self.expected |= {f"d_{name}": gradient for name, gradient in zip(wanted, gradients)}
         return self.expected
 
-    def _part(self, name: str, x: Tensor) -> Tensor:
+    def _part(self, name: str | None, x: Tensor) -> Tensor:
         """Return the part of what is shaped like the input ``name`` that is compared."""
-        return self._cut(x) if name in self.operation.tokens else x
-
-    def _cut(self, x: Tensor) -> Tensor:
-        return x[-1:, : self.length]
+        return x[-1:, : self.length] if name in self.operation.tokens else x
 
 
 def leaves(tensors: Tensors, wanted: list[str]) -> Tensors:

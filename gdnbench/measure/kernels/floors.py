@@ -118,6 +118,17 @@ def gated_norm(shape: Shape, element: int, direction: Direction) -> tuple[Work, 
     return passes(Work(8 * numbers, 3 * numbers * element), Work(16 * numbers, 5 * numbers * element), direction)
 
 
+def linear_cross_entropy(shape: Shape, element: int, direction: Direction) -> tuple[Work, ...]:
+    """Return the passes of head and loss of N = B T tokens, width K, V words: 2NKV operations, and 4NKV backward.
+
+    Bytes: x, W -> loss, and x, W -> dx, dW (in float32): nothing says that logits must reach the memory.
+    """
+    tokens, products = shape.B * shape.T, 2 * shape.B * shape.T * shape.K * shape.V
+    inputs = (tokens + shape.V) * shape.K * element
+    outputs = tokens * shape.K * element + shape.V * shape.K * FLOAT32
+    return passes(Work(products, inputs), Work(2 * products, inputs + outputs), direction)
+
+
 def _products(shape: Shape) -> tuple[float, float]:
     """Return C^2(K + V) and CKV, summed over chunks and heads."""
     chunks = shape.B * -(-shape.T // CHUNK_SIZE) * shape.H

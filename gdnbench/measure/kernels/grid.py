@@ -12,6 +12,7 @@ from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.measure.kernels.case import Direction, KernelCase, Shape, Timing, parse_shape
 from gdnbench.measure.kernels.operations import FUSED, MIXERS
 from gdnbench.measure.kernels.operations.gated_delta import GATES, SCALED_GATES
+from gdnbench.measure.kernels.operations.loss import OP as LOSS
 
 # The shapes of the targets: FlashQLA's ground, one long sequence, and the paper's geometry (K = d/8, V = d/4).
 GPU_SHAPES = (
@@ -19,6 +20,8 @@ GPU_SHAPES = (
     "8,4096,6,256,512",
 )  # fmt: skip
 CPU_SHAPES = ("1,256,2,32,64",)
+# Of head and loss, H being 1: the widths of 125M and of 1.3B parameters.
+LOSS_SHAPES = {"cuda": ("32,2048,1,768,32000", "16,2048,1,2048,32000"), "cpu": ("1,256,1,64,1000",)}
 STEP = {"cuda": "64,16,128,128", "cpu": "2,2,32,32"}  # B,H,K,V of the decode step
 PARTS = ("delta", "decode", "gating", "fused", "mixers")
 DIRECTIONS: tuple[Direction, ...] = ("forward", "forward_backward", "backward")
@@ -181,11 +184,16 @@ def _mixers(options: Options, common: dict[str, Any]) -> Iterator[Block]:
 
 
 def _fused(options: Options, common: dict[str, Any]) -> Iterator[Block]:
-    """Yield the operations around the recurrence, against plain PyTorch."""
-    for shape, op in itertools.product(options.shapes, FUSED):
+    """Yield the operations around the recurrence, and head and loss, against plain PyTorch."""
+    sizes = LOSS_SHAPES["cuda" if options.device == "cuda" else "cpu"]
+    losses = [(Shape(*parse_shape(text)), LOSS) for text in sizes]
+    for shape, op in (*losses, *itertools.product(options.shapes, FUSED)):
         names = [n for n in backends.names(op) if n not in PLAIN] if options.device == "cuda" else []
         about = common | {"op": op, "shape": shape, "qk_norm": "given", "gates": "none"}
-        yield _side_by_side(options, [*names, "torch"], "torch" if names else None, options.directions, about)
+        # The gradients of a loss are made forward, so that its backward pass alone is no piece of work.
+        directions = [d for d in options.directions if op != LOSS or d != "backward"]
+        if directions:
+            yield _side_by_side(options, [*names, "torch"], "torch" if names else None, directions, about)
 
 
 def without(block: Block, keep: Sequence[Group]) -> Block:

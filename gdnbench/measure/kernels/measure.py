@@ -126,13 +126,13 @@ class BlockRun:
         return [self._measurement(case, refusals.get(case), clocked, peer) for case in group.cases]
 
     def _draw(self) -> None:
-        case, like = self.cases[0], self.operation.like
+        case = self.cases[0]
         self.sets = [self.operation.inputs(case, case.seed)]
         size = sum(x.numel() * x.element_size() for x in self.sets[0].values())
         for index in range(1, input_sets(size, case.device)):
             self.sets.append(self.operation.inputs(case, case.seed + index * SEEDS_APART))
         rng = torch.Generator(case.device).manual_seed(case.seed)
-        self.cotangents = [torch.empty_like(tensors[like]).normal_(generator=rng) for tensors in self.sets]
+        self.cotangents = [self.operation.cotangent(tensors, rng) for tensors in self.sets]
 
     def _checked(self, case: KernelCase, check: Callable[[], Check]) -> Check | Refusal:
         if reason := self.operation.why_unavailable(case.impl):

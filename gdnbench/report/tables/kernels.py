@@ -118,7 +118,10 @@ def fused_table(timings: Timings) -> Table | None:
     rows = [timed for op in FUSED for timed in timings.select(op)]
     if not rows:
         return None
-    caption = "Around the recurrence: short convolution of q, k, v with SiLU, and gated norm of the output"
+    caption = (
+        "Around the recurrence: short convolution of q, k, v with SiLU; gated norm of the output; head and loss of B T "
+        "tokens, width K, V words"
+    )
     return _side_by_side("kernels_fused", caption, rows, operations=True)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gdnbench.measure.kernels.case import Direction, KernelCase, Shape
@@ -23,7 +24,7 @@ class Operation:
         work: shape, bytes of an element, direction -> the least work.
         gradients: inputs whose gradients the backward pass gives; none for an operation that has none.
         tokens: inputs of shape ``[B, T, ...]``; the others are shared by all sequences.
-        like: the input whose shape and type the output has; it is what a cotangent looks like.
+        like: the input whose shape and type the output has; None for an output that is a number.
         check_tokens: how many tokens of a sequence are compared with float64, for memory's sake.
         updates: inputs that the call overwrites.
         why_unavailable: backend -> why it cannot run here, or None.
@@ -37,12 +38,17 @@ class Operation:
     work: Callable[[Shape, int, Direction], tuple[Work, ...]]
     gradients: tuple[str, ...]
     tokens: tuple[str, ...]
-    like: str
+    like: str | None
     why_unavailable: Callable[[str], str | None]
     check_tokens: int | None = None
     updates: tuple[str, ...] = ()
     what_ran: Callable[[str], Any] = lambda impl: None
     foreign: bool = False
+
+    def cotangent(self, tensors: Mapping[str, Tensor], rng: torch.Generator) -> Tensor:
+        """Return random numbers in the shape and type of the output."""
+        shaped = torch.empty((), device=rng.device) if self.like is None else torch.empty_like(tensors[self.like])
+        return shaped.normal_(generator=rng)
 
     def wanted(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Return the names of the inputs that get a gradient in this call."""

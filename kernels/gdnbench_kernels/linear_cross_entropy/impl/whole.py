@@ -23,4 +23,5 @@ def linear_cross_entropy_scores(
 
 
 def _logits(x: Tensor, weight: Tensor, scale: float) -> Tensor:
-    return scale * F.linear(x, weight.to(x.dtype)).to(torch.promote_types(x.dtype, torch.float32))
+    x = x if scale == 1 else x * scale  # rather than so many logits
+    return F.linear(x, weight.to(x.dtype)).to(torch.promote_types(x.dtype, torch.float32))
