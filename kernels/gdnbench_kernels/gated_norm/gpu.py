@@ -21,7 +21,7 @@ def forward(x: Tensor, z: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, T
     rows, value_dim = rstd.numel(), x.shape[-1]
     tile = _tile(value_dim, FORWARD_TILE)
     launch(
-        forward_kernel,
+        norm_forward_kernel,
         (triton.cdiv(rows, tile["ROWS"]),),
         **_strided(x=x, z=z),
         weight=weight.contiguous(),
@@ -46,7 +46,7 @@ def backward(dy: Tensor, x: Tensor, z: Tensor, weight: Tensor, rstd: Tensor) -> 
     programs = triton.cdiv(tiles, per_program)
     d_weight = x.new_empty(programs, value_dim, dtype=torch.float32)
     launch(
-        backward_kernel,
+        norm_backward_kernel,
         (programs,),
         **_strided(dy=dy if dy.stride(-1) == 1 else dy.contiguous(), x=x, z=z),
         weight=weight.contiguous(),
@@ -83,7 +83,7 @@ def _strided(**tensors: Tensor) -> dict[str, object]:
 
 
 @triton.jit(do_not_specialize=["rows", "eps"])
-def forward_kernel(
+def norm_forward_kernel(
     x, x_so, x_si, z, z_so, z_si, weight, y, rstd, rows, eps,
     inner: tl.constexpr, V: tl.constexpr, BV: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
@@ -101,7 +101,7 @@ def forward_kernel(
 
 
 @triton.jit(do_not_specialize=["rows", "per_program"])
-def backward_kernel(
+def norm_backward_kernel(
     dy, dy_so, dy_si, x, x_so, x_si, z, z_so, z_si, weight, rstd, dx, dz, d_weight, rows, per_program,
     inner: tl.constexpr, V: tl.constexpr, BV: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip

@@ -45,7 +45,7 @@ def forward(
         tile["RUN"] = SHORT_RUN
         slots = _slots(x, cu_seqlens, 0, tile)
     launch(
-        forward_kernel,
+        convolution_forward_kernel,
         (slots * blocks,),
         **_arguments(x, weight, bias, initial_state, cu_seqlens, silu),
         y=y,
@@ -83,7 +83,7 @@ def backward(
     # Four programs an SM, where that spills nothing: wider windows and states keep more in registers.
     registers = {"maxnreg": 128} if width <= 4 and initial_state is None else {}
     launch(
-        backward_kernel,
+        convolution_backward_kernel,
         (programs * blocks,),
         **_arguments(x, weight, bias, initial_state, cu_seqlens, silu),
         dy=dy,
@@ -161,7 +161,7 @@ def _arguments(
 
 
 @triton.jit(do_not_specialize=["T", "sequences"])
-def forward_kernel(
+def convolution_forward_kernel(
     x, x_sb, x_st, weight, bias, initial, cu_seqlens, y, final, T, sequences,
     D: tl.constexpr, W: tl.constexpr, SILU: tl.constexpr,
     BD: tl.constexpr, GROUPS: tl.constexpr, RUN: tl.constexpr,
@@ -200,7 +200,7 @@ def forward_kernel(
 
 
 @triton.jit(do_not_specialize=["T", "sequences", "slots", "per_program"])
-def backward_kernel(
+def convolution_backward_kernel(
     x, x_sb, x_st, weight, bias, initial, cu_seqlens, dy, dy_sb, dy_st, d_final, dx, d_initial, d_weight, d_bias,
     T, sequences, slots, per_program,
     D: tl.constexpr, W: tl.constexpr, SILU: tl.constexpr,
