@@ -17,9 +17,6 @@ from gdnbench.errors import GdnbenchError
 # Called with the tokens scored so far and the tokens in all.
 Progress = Callable[[int, int], None]
 
-# Positions whose logits exist at once: 0.5 GB in float32 at a vocabulary of 32,000.
-LOGIT_ROWS = 4096
-
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
@@ -139,24 +136,25 @@ def position_nll(model: Any, tokens: torch.Tensor, targets: torch.Tensor, counte
         targets: what follows each input, int64 [B, T].
         counted: which targets are scored, bool [B, T].
     """
-    if not hasattr(model, "hidden"):
+    if not hasattr(model, "scores"):
         return target_nll(model(tokens)[0][counted], targets[counted])
-    hidden, wanted = model.hidden(tokens)[counted], targets[counted]
-    # With a large vocabulary the logits of all positions may not fit.
-    parts = zip(hidden.split(LOGIT_ROWS), wanted.split(LOGIT_ROWS), strict=True)
-    return np.concatenate([target_nll(model.logits(rows), part) for rows, part in parts])
+    _check_vocabulary(int(targets.max()), model.config.vocab_size)
+    return model.scores(tokens, targets)[counted].double().cpu().numpy()
 
 
 def target_nll(logits: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
     """Return the negative log likelihoods of ``targets`` [N] under ``logits`` [N, V], float64 [N]."""
-    largest = int(targets.max())
-    if largest >= logits.shape[-1]:
-        raise GdnbenchError(
-            f"scoring: token id {largest}, but the model's vocabulary has {logits.shape[-1]}; "
-            f"use the tokenizer that it was trained with"
-        )
+    _check_vocabulary(int(targets.max()), logits.shape[-1])
     losses = functional.cross_entropy(logits.float(), targets.to(logits.device), reduction="none")
     return losses.double().cpu().numpy()
+
+
+def _check_vocabulary(largest: int, size: int) -> None:
+    if largest >= size:
+        raise GdnbenchError(
+            f"scoring: token id {largest}, but the model's vocabulary has {size}; "
+            f"use the tokenizer that it was trained with"
+        )
 
 
 Scored = Iterator[tuple[list[Window], list[np.ndarray]]]

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from gdnbench_kernels.linear_cross_entropy import linear_cross_entropy
+from gdnbench_kernels.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_scores
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,7 +15,7 @@ from gdnbench.models import registry
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.feedforward import build_feedforward
 from gdnbench.models.mixer import Mixer, Shared, State, StatefulLayer
-from gdnbench.models.norm import RMSNorm
+from gdnbench.models.norm import LayerNorm, RMSNorm, build_norm
 from gdnbench.models.parametrization import Parametrization, Rule, apply
 from gdnbench.models.pattern import layer_mixers
 from gdnbench.models.projection import Projection
@@ -39,25 +40,31 @@ class Embedding(nn.Module):
 class Block(nn.Module):
     """``x + c mixer(norm(x))``, then ``x + feedforward(norm(x))`` unless the block has none.
 
-    The factor ``c`` is 1 but under the tables that follow the paper's second released file.
+    The factor ``c`` is 1 but under the tables that follow the paper's second released file. Where an architecture's
+    own block has layer norms (RWKV-7), its first one normalizes the embedding, too.
     """
 
     def __init__(self, config: ModelConfig, arch: str, layer: int):
         super().__init__()
         mixer = registry.find(arch)
-        kind = mixer.native_feedforward if config.block == "native" else "swiglu"
+        native = config.block == "native"
+        kind = mixer.native_feedforward if native else "swiglu"
+        norm = partial(build_norm, mixer.native_norm if native else "rms", config.width, eps=config.norm_eps)
         self.arch = arch
-        self.mixer_norm = RMSNorm(config.width, eps=config.norm_eps)
+        self.input_norm = norm() if native and mixer.native_norm == "layer" and layer == 0 else None
+        self.mixer_norm = norm()
         self.mixer: Mixer = mixer(config, layer)
         self.mixer_output = Multiplier("mixer_output", fan_in=config.width)
         self.feedforward = build_feedforward(kind, config, layer)
-        self.feedforward_norm = RMSNorm(config.width, eps=config.norm_eps) if self.feedforward else None
+        self.feedforward_norm = norm() if self.feedforward else None
 
     def forward(
         self, x: Tensor, state: dict[str, State] | None, shared: Shared, *, step: bool = False
     ) -> tuple[Tensor, dict[str, State] | None]:
         """Map ``[B, T, D]`` (or ``[B, D]`` for a step); with a state, return the state after it."""
         new: dict[str, State] = {}
+        if self.input_norm is not None:
+            x = self.input_norm(x)
         for name, (norm, layer) in self.layers().items():
             if step:
                 assert state is not None
@@ -69,9 +76,9 @@ class Block(nn.Module):
                 new[name] = carried
         return x, None if state is None else new
 
-    def layers(self) -> dict[str, tuple[RMSNorm, StatefulLayer]]:
+    def layers(self) -> dict[str, tuple[RMSNorm | LayerNorm, StatefulLayer]]:
         """Return the layers that are summed into the residual stream, each with its norm, in order."""
-        layers: dict[str, tuple[RMSNorm, StatefulLayer]] = {"mixer": (self.mixer_norm, self.mixer)}
+        layers: dict[str, tuple[RMSNorm | LayerNorm, StatefulLayer]] = {"mixer": (self.mixer_norm, self.mixer)}
         if self.feedforward is not None and self.feedforward_norm is not None:
             layers["feedforward"] = (self.feedforward_norm, self.feedforward)
         return layers
@@ -95,7 +102,8 @@ class Decoder(nn.Module):
         # Layers see the real number of blocks, which a native form may have multiplied.
         config = dataclasses.replace(config, depth=len(mixers))
         self.blocks = nn.ModuleList(Block(config, arch, layer) for layer, arch in enumerate(mixers))
-        self.norm = RMSNorm(config.width, eps=config.norm_eps)
+        kind = registry.find(mixers[-1]).native_norm if config.block == "native" else "rms"
+        self.norm = build_norm(kind, config.width, eps=config.norm_eps)
         if config.tied:
             self.logit_scale = Multiplier("readout", fan_in=config.width)
         else:
@@ -118,6 +126,15 @@ class Decoder(nn.Module):
         x, targets = self.hidden(tokens).flatten(0, 1), targets.flatten()
         weight, scale = self._head()
         return linear_cross_entropy(x, weight, targets, scale=scale, impl=self.impl["linear_cross_entropy"])
+
+    def scores(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Return the negative log likelihood of each of ``targets [B, T]`` in nats, ``[B, T]``; without gradients.
+
+        It is 0 where a target is -100. Logits never exist whole, and are not rounded.
+        """
+        x, (weight, scale) = self.hidden(tokens).flatten(0, 1), self._head()
+        impl = self.impl["linear_cross_entropy"]
+        return linear_cross_entropy_scores(x, weight, targets.flatten(), scale=scale, impl=impl).view_as(targets)
 
     def logits(self, x: Tensor) -> Tensor:
         """Map what `hidden` returns ``[..., D]`` to logits ``[..., vocabulary]``."""

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from gdnbench.errors import GdnbenchError
 from gdnbench.evaluate.scoring import plan_windows, score_documents, token_nll
+from gdnbench.models import build_decoder
+from gdnbench.models.config import ModelConfig
+from gdnbench.models.parametrization import Parametrization
 
 rng = np.random.default_rng(0)
 TOKENS = rng.integers(1, 256, 101)
@@ -102,3 +105,32 @@ def test_a_carried_state_has_no_stride(uniform):
 def test_tokens_beyond_the_vocabulary_are_named(uniform):
     with pytest.raises(GdnbenchError, match=r"token id 300, but the model's vocabulary has 256"):
         token_nll(uniform, np.array([5, 300]), separator=0, window=4, stride=4, batch_size=1)
+
+
+HEADS = {"gdn": {"heads": 2}}
+
+
+class Logits(torch.nn.Module):
+    """A decoder of which only the logits are known."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.inner = model
+
+    def forward(self, tokens):
+        return self.inner(tokens)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_decoder_scores_as_its_logits_do(tied):
+    config = ModelConfig(arch="gdn", width=32, base_width=16, depth=1, vocab_size=50, tied=tied, options=HEADS)
+    model = build_decoder(config, Parametrization(table="mup_gdn"), seed=1).double()
+    documents = [rng.integers(0, 50, size) for size in (70, 1, 33)]
+    found, expected = (
+        score_documents(scored, documents, separator=3, window=16, stride=8, batch_size=3)
+        for scored in (model, Logits(model))
+    )
+    for first, second in zip(found, expected, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-6)
+    with pytest.raises(GdnbenchError, match="token id 50, but the model's vocabulary has 50"):
+        score_documents(model, [np.array([50])], separator=3, window=16, stride=8, batch_size=3)
