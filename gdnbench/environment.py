@@ -51,11 +51,19 @@ def check_device_name(device: str) -> None:
         raise GdnbenchError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
 
 
-def check_device(device: str) -> None:
-    """Raise unless ``device`` is there; nothing falls back to another one."""
+def check_device(device: str, dtype: str = "") -> None:
+    """Raise unless ``device`` is there and computes in ``dtype``; nothing falls back to another one."""
     check_device_name(device)
-    if device == "cuda" and not torch.cuda.is_available():
+    if device != "cuda":
+        return
+    if not torch.cuda.is_available():
         raise GdnbenchError("device cuda was asked for, but no usable NVIDIA GPU was found; `gdnbench doctor` says why")
+    if dtype == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        major, minor = torch.cuda.get_device_capability()
+        raise GdnbenchError(
+            f"{torch.cuda.get_device_name()} (compute capability {major}.{minor}) does not compute in bfloat16: it "
+            "takes 8.0 (A100) or later, or a preset with dtype: float32"
+        )
 
 
 def device_name(device: str) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from gdnbench.plan.speed import Speeds, speeds
 from gdnbench.presets import Preset, load_preset, preset_names
 from gdnbench.presets.load import check_preset
 from gdnbench.results import Record, Store
-from gdnbench.runs.execute import load_corpus
+from gdnbench.runs import texts
+from gdnbench.runs.limit import TimeLimit
 from gdnbench.runs.reproduce import Summary, loss_of
 from gdnbench.runs.reproduce import reproduce as reproduce_runs
 from gdnbench.runs.view import BarsView, PlainView
@@ -54,12 +55,14 @@ def choose(
 ) -> Chosen:
     """Return a preset with overrides; a set of overridden runs has a name of its own, so that they never mix.
 
-    ``also`` says where corpora lie that the preset evaluates on beside its own (``name:<folder>``): no override.
+    What says no more than where a corpus lies is no override: ``corpus`` where records would name it as they name the
+    preset's, and ``also``, which does so for the corpora that the preset uses beside that (``name:<folder>``).
     """
     preset = placed(load_preset(name), also)
     given = {"corpus": corpus, "tokenizer": tokenizer, "device": device, "backend": backend}
     chosen = {key: value for key, value in given.items() if value is not None}
-    suffix = "".join(f"-{_slug(value)}" for value in chosen.values())
+    same = corpus is not None and corpus_label(corpus) == corpus_label(preset.corpus)
+    suffix = "".join(f"-{_slug(value)}" for key, value in chosen.items() if not (key == "corpus" and same))
     if device is not None:
         check_device_name(device)
     if chosen.pop("backend", None) is not None:
@@ -68,27 +71,35 @@ def choose(
 
 
 def placed(preset: Preset, also: Sequence[str]) -> Preset:
-    """Return the preset with the corpora of ``evaluation: {also: [...]}`` at the places that ``also`` names."""
+    """Return the preset with its experiments' corpora, and those evaluated besides, at the places ``also`` names."""
     places = {corpus_label(entry): entry for entry in also}
-    sections = [preset.evaluation, *(experiment.evaluation for experiment in preset.experiments)]
-    named = sorted({corpus_label(entry) for section in sections for entry in section.get("also", ())})
+    named: set[str] = set()
+
+    def place(entry: str) -> str:
+        named.add(corpus_label(entry))
+        return places.get(corpus_label(entry), entry)
+
+    preset = _relocated(preset, place)
     for name, entry in places.items():
         if name not in named:
-            found = ", ".join(named) or "nothing"
+            found = ", ".join(sorted(named)) or "nothing"
             raise GdnbenchError(
-                f"--also {entry}: preset {preset.name} evaluates on {found} beside its own text; "
-                "name others in its evaluation: {also: [...]}"
+                f"--also {entry}: preset {preset.name} uses {found} beside its own text; "
+                "name others in its evaluation: {also: [...]} or as an experiment's corpus"
             )
-    return _relocated(preset, lambda entry: places.get(corpus_label(entry), entry))
+    return preset
 
 
 def _relocated(preset: Preset, place: Callable[[str], str]) -> Preset:
-    """Return the preset with ``place`` applied to every corpus of ``evaluation: {also: [...]}``."""
+    """Return the preset with ``place`` applied to every corpus beside its own."""
 
     def at(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**evaluation, "also": list(map(place, evaluation["also"]))} if "also" in evaluation else evaluation
 
-    experiments = tuple(dataclasses.replace(e, evaluation=at(e.evaluation)) for e in preset.experiments)
+    experiments = tuple(
+        dataclasses.replace(e, evaluation=at(e.evaluation), corpus=None if e.corpus is None else place(e.corpus))
+        for e in preset.experiments
+    )
     return dataclasses.replace(preset, evaluation=at(preset.evaluation), experiments=experiments)
 
 
@@ -148,7 +159,7 @@ def outlook(chosen: Chosen, root: Path, name: str, workers: int | None) -> Outlo
     """Look ahead: expand the plan by what is stored and estimate the rest; nothing is run."""
     store = Store(root, name)
     records = store.records()
-    plan = expand(chosen.preset, {record.run_id: loss_of(record) for record in records})
+    plan = expand(chosen.preset, _losses(records))
     known = known_speeds(root, records, chosen.preset.device)
     costs = {
         spec.run_id: estimate.Cost(seconds=estimate.seconds(spec, known), peak_gib=estimate.peak_gib(spec))
@@ -183,15 +194,33 @@ def run(
     deterministic: bool = False,
     changed_code: str = "refuse",
     mixers: Sequence[Path] = (),
+    limit: TimeLimit | None = None,
+    only: Sequence[str] = (),
     console: Console,
 ) -> Summary:
     """Run what is missing, with the preset as it was run stored beside the results.
+
+    Args:
+        chosen: the preset.
+        root: folder of the result sets.
+        name: name of the set.
+        workers: runs at once; None: as many as the machine takes.
+        deterministic: whether PyTorch refuses operations that are not.
+        changed_code: what to do with a checkpoint that other sources wrote (`gdnbench.runs.beginning.begin`).
+        mixers: files of mixers from outside the repository.
+        limit: when to stop; None: when all is done.
+        only: names of the experiments to run; all where none is given.
+        console: where progress is shown.
 
     Raises:
         GdnbenchError: a run was refused; KeyboardInterrupt: asked to stop. Either way all others are saved.
     """
     store = Store(root, name)
-    _check_corpus(chosen, store)
+    records = store.records()
+    known = [spec for spec in expand(chosen.preset, _losses(records)).runs if not only or spec.experiment in only]
+    texts.check_content(known, records, store)
+    texts.check_epochs(known, chosen.preset.max_epochs)
+    speed = known_speeds(root, records, chosen.preset.device)
     data = Data(corpus=chosen.preset.corpus, tokenizer=chosen.preset.tokenizer).placeless()
     published = dataclasses.replace(chosen.preset, corpus=data.corpus, tokenizer=data.tokenizer)
     published = _relocated(published, corpus_label)
@@ -208,28 +237,23 @@ def run(
     )
     view = BarsView(console) if console.is_terminal else PlainView(console)
     with view:
-        summary = reproduce_runs(chosen.preset, store, settings, workers=_workers(chosen, workers), view=view)
+        summary = reproduce_runs(
+            chosen.preset,
+            store,
+            settings,
+            workers=_workers(chosen, workers),
+            view=view,
+            expected=lambda spec: estimate.seconds(spec, speed),
+            limit=limit,
+            only=only,
+        )
     write_plan(chosen, store)
     return summary
 
 
-def _check_corpus(chosen: Chosen, store: Store) -> None:
-    """Raise unless the set's runs were made on the text that the corpus holds now; its files may have changed."""
-    preset = chosen.preset
-    now = load_corpus(preset.corpus, preset.tokenizer, ("valid",)).corpus_hash
-    runs = [r for r in store.records() if r.kind not in ("evaluation", "kernel")]
-    stored = [record for record in runs if record.data["corpus"] == corpus_label(preset.corpus)]
-    others = [record for record in stored if record.data["corpus_hash"] != now]
-    if others:
-        raise GdnbenchError(
-            f"{store.folder}: {len(others)} of its runs were made on another content of corpus {preset.corpus} "
-            f"({others[0].data['corpus_hash'][:10]}, now {now[:10]}); name another set with --set"
-        )
-
-
 def write_plan(chosen: Chosen, store: Store) -> None:
     """Store the ids of the runs that the preset consists of, so that a report leaves out what is no part of it."""
-    plan = expand(chosen.preset, {record.run_id: loss_of(record) for record in store.records()})
+    plan = expand(chosen.preset, _losses(store.records()))
     ids = sorted(spec.run_id for spec in plan.runs)
     write_text(store.folder / "presets" / f"{chosen.preset.name}.plan.json", json.dumps(ids, indent=1) + "\n")
 
@@ -243,6 +267,10 @@ def write_rules(chosen: Chosen, store: Store) -> None:
         title = f"{label(arm.table)}: {arm.table}{f' with {switches}' if switches else ''}"
         rules[title] = rows_as_text(Parametrization(table=arm.table, switches=arm.switches))
     write_text(store.folder / "presets" / f"{chosen.preset.name}.rules.json", json.dumps(rules, indent=1) + "\n")
+
+
+def _losses(records: Iterable[Record]) -> dict[str, float]:
+    return {record.run_id: loss_of(record) for record in records}
 
 
 def _workers(chosen: Chosen, workers: int | None) -> int:

@@ -38,8 +38,12 @@ class TokenizedCorpus:
         return self.splits[name]
 
 
-def load(corpus: str, tokenizer: str, splits: Sequence[str] = ("train", "valid")) -> TokenizedCorpus:
+def load(
+    corpus: str, tokenizer: str, splits: Sequence[str] = ("train", "valid"), *, tokenizer_corpus: str = ""
+) -> TokenizedCorpus:
     """Return the ``splits`` of ``corpus`` (``name[:path]``) in tokens of ``tokenizer``, building token files once.
+
+    A tokenizer that is trained is trained on ``corpus``, or on ``tokenizer_corpus`` where that is given.
 
     Raises `GdnbenchError` for unknown names, missing or unreadable files, a split that does not exist or is empty,
     and a full disk.
@@ -48,7 +52,7 @@ def load(corpus: str, tokenizer: str, splits: Sequence[str] = ("train", "valid")
     for split in splits:
         opened.source(split)  # fails here, before any long work
     digest = corpus_hash(opened)
-    tokens = open_tokenizer(tokenizer, opened)
+    tokens = open_tokenizer(tokenizer, open_corpus(tokenizer_corpus) if tokenizer_corpus else opened)
     return TokenizedCorpus(
         name=opened.name,
         corpus_hash=digest,

@@ -89,6 +89,18 @@ def peak_gib(spec: RunSpec) -> float:
     return PROCESS_GIB + (size + batch * seq_len * kept * spec.model.width * activation + logits) / 2**30
 
 
+def batch_that_fits(spec: RunSpec, total_gib: float, held_gib: float) -> tuple[int, int]:
+    """Return a run's batch size and the largest that a device of ``total_gib`` holds, by formula; 0: none.
+
+    What the run held when memory ran out corrects a formula that promised too much.
+    """
+    batch, seq_len = _shape(spec)
+    weight = 8 if spec.dtype == "float64" else 4
+    fixed = COPIES_OF_WEIGHTS * counts(spec.model, seq_len).params_total * weight / 2**30
+    each = (max(peak_gib(spec) - PROCESS_GIB, held_gib) - fixed) / batch
+    return batch, max(0, min(batch - 1, int((total_gib - PROCESS_GIB - fixed) / each)))
+
+
 def makespan(costs: Sequence[float], workers: int) -> float:
     """Return the seconds that ``workers`` need for runs of the given seconds, longest first."""
     loads = [0.0] * max(1, workers)

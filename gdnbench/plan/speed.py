@@ -22,7 +22,7 @@ BESIDE = {"cpu": 0.3, "cuda": 5.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a stored run says of its model: parameters in all, FLOP/s, and seconds beside the steps if they are known."""
+    """What a stored run says of its model: parameters in all, FLOP/s, and seconds beside the steps where known."""
 
     arch: str
     params: float

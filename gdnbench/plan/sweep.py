@@ -1,4 +1,4 @@
-"""Which learning rates and seeds an arm runs at one width: a grid, more of it where the best is, the other seeds there."""
+"""Which learning rates and seeds an arm runs at one width: a grid, more where the best is, the other seeds there."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -84,8 +84,8 @@ class Experiment(Sections):
         widths: model widths.
         log2_lrs: learning rates as powers of 2, for all widths or by width.
         seeds: the first is run at every learning rate; where the others run is said by ``refine``.
-        refine: other seeds at the best rate and its ``neighbours``; at ``half_octaves`` up to one octave around the best,
-            which the first seed runs, too; at the ``best`` only; or at ``all`` rates.
+        refine: other seeds at the best rate and its ``neighbours``; at ``half_octaves`` up to one octave around the
+            best, which the first seed runs, too; at the ``best`` only; or at ``all`` rates.
         extend: how many rates may be added beyond the grid while the best is at its edge.
         transferred: whether all seeds also run the base width's best rate at every width.
         contexts: prompt lengths of a ``decode`` experiment.
@@ -134,7 +134,8 @@ class Preset(Sections):
         suits: ``cpu`` or ``gpu``: the machine it is made for.
         corpus: corpus by name (`gdnbench.data`); an option of the command overrides it.
         tokenizer: tokenizer by name.
-        max_epochs: how often a run may see its corpus; more is an error that says how often it would be.
+        max_epochs: how often a run may see its corpus; more is an error that says how often it would be. None: as often
+            as its steps ask for.
         device, dtype, residual, threads: see `gdnbench.plan.spec.RunSpec`.
         experiments: what is run.
         order: what is run first, by importance, where a limit of time cuts the study short; the rest comes last.
@@ -147,7 +148,7 @@ class Preset(Sections):
     suits: Literal["cpu", "gpu"] = "cpu"
     corpus: str = "stdlib"
     tokenizer: str = "bytes"
-    max_epochs: float = 1.05
+    max_epochs: float | None = 1.05
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Dtype = "float32"
     residual: Literal["float32", "bfloat16"] = "float32"

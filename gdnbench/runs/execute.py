@@ -17,6 +17,7 @@ from gdnbench.errors import GdnbenchError
 from gdnbench.files import remove_temporary
 from gdnbench.measure import coordinates, decode, memory
 from gdnbench.models.decoder import on_meta
+from gdnbench.plan import estimate
 from gdnbench.plan.budgets import counts
 from gdnbench.plan.spec import RunSpec
 from gdnbench.results import Record, Store
@@ -57,17 +58,21 @@ def execute(
     with store.lease(spec.run_id):
         if store.read(spec.run_id, leased=True) is not None:
             return None
-        environment.check_device(spec.device)
+        environment.check_device(spec.device, spec.dtype)
         remove_temporary(store.run_folder(spec.run_id))
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         clock, digest = time.perf_counter(), source_digest(spec.model)
-        corpus = load_corpus(spec.data.corpus, spec.data.tokenizer, spec.evaluation.splits)
+        named = spec.data
+        corpus = load_corpus(named.corpus, named.tokenizer, spec.evaluation.splits, named.tokenizer_corpus)
         _check_vocabulary(spec, corpus)
         _check_others(spec)
         try:
             result = _measure(spec, corpus, store, observer, digest, changed_code, started)
         except BackendUnavailable as error:
             raise GdnbenchError(str(error)) from error
+        except torch.OutOfMemoryError as error:
+            raise GdnbenchError(_out_of_memory(spec)) from error
+        result.metrics |= _beside(result, time.perf_counter() - clock)
         seconds = result.seconds or time.perf_counter() - clock
         record = _record(spec, corpus, store, result, digest, seconds, dict(about or {}))
         store.write(record)
@@ -77,9 +82,32 @@ def execute(
 
 
 @cache
-def load_corpus(name: str, tokenizer: str, splits: tuple[str, ...]) -> TokenizedCorpus:
+def load_corpus(name: str, tokenizer: str, splits: tuple[str, ...], tokenizer_corpus: str = "") -> TokenizedCorpus:
     """Return a corpus with its train split and the given ones, once a process."""
-    return data.load(name, tokenizer, splits=tuple(dict.fromkeys(("train", *splits))))
+    splits = tuple(dict.fromkeys(("train", *splits)))
+    return data.load(name, tokenizer, splits, tokenizer_corpus=tokenizer_corpus)
+
+
+def _beside(result: Result, wall: float) -> dict[str, dict[str, Any]]:
+    """Return the seconds that a training run took beside its steps at their usual speed, unless it was interrupted."""
+    speed = result.metrics.get("tokens_per_s")
+    if speed is None or result.resumed:
+        return {}
+    tokens = result.metrics["train_tokens"]["value"]
+    tokens -= result.metrics.get("inherited_tokens", {"value": 0})["value"]
+    return {"beside_s": metric(max(0.0, wall - tokens / speed["value"]), "s")}
+
+
+def _out_of_memory(spec: RunSpec) -> str:
+    """Return the line on a GPU that was too small: what was asked of it, and what would fit."""
+    held, total = torch.cuda.max_memory_reserved() / 2**30, torch.cuda.mem_get_info()[1] / 2**30
+    torch.cuda.empty_cache()
+    batch, fits = estimate.batch_that_fits(spec, total, held)
+    remedy = f"training.batch_size {fits} would fit" if fits else "not even one sequence would fit"
+    return (
+        f"{spec.run_id}: out of GPU memory at batch_size {batch} ({total:.1f} GiB in all, {held:.1f} held by this "
+        f"run): {remedy}, by formula; so may execution: {{recompute: cheap}} or fewer --workers. What was saved is kept"
+    )
 
 
 def _check_others(spec: RunSpec) -> None:

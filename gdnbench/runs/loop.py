@@ -34,6 +34,7 @@ class Result:
     data: dict[str, Any] = field(default_factory=dict)
     started: str = ""
     seconds: float = 0.0
+    resumed: bool = False
 
 
 def train(
@@ -65,7 +66,7 @@ def train(
     trainer = Trainer(spec, corpus)
     begun = begin(spec, store, trainer, corpus, digest=digest, changed_code=changed_code)
     result = Result(metrics={"peak_gib": metric(begun.peak_gib, "GiB")}, notes=begun.notes)
-    result.started = begun.started or started
+    result.started, result.resumed = begun.started or started, bool(begun.started)
     rows = Rows(store.rows_path(spec.run_id), begun.rows_bytes)
 
     def save(path: Path) -> None:

@@ -1,16 +1,20 @@
 """Running all of a preset that is missing, several runs at once, in whatever order their dependencies allow."""
 
+import functools
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gdnbench.errors import GdnbenchError
-from gdnbench.plan import estimate
-from gdnbench.plan.expand import Plan, expand
+from gdnbench.plan.expand import Plan, Planner
+from gdnbench.plan.order import importance
 from gdnbench.plan.spec import RunSpec
 from gdnbench.presets import Preset
 from gdnbench.results import Record, Store
+from gdnbench.runs import origins
+from gdnbench.runs.limit import TimeLimit
 from gdnbench.runs.pool import Pool
 from gdnbench.runs.progress import Beat
 from gdnbench.runs.worker import Settings
@@ -43,10 +47,19 @@ class View:
 
 @dataclass
 class Summary:
-    """What a reproduction did: ids of new records, and of runs that failed with their reasons."""
+    """What a reproduction did.
+
+    Attributes:
+        stored: ids of new records.
+        failed: runs that failed, with their reasons.
+        left: runs that are missing at the end, those included that are only known to follow.
+        left_seconds: how long those are expected to take, one after the other.
+    """
 
     stored: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    left: int = 0
+    left_seconds: float = 0.0
 
 
 def loss_of(record: Record) -> float:
@@ -55,39 +68,83 @@ def loss_of(record: Record) -> float:
     return math.inf if loss is None or record.outcome == "diverged" else loss
 
 
-def reproduce(preset: Preset, store: Store, settings: Settings, *, workers: int, view: View) -> Summary:
+def reproduce(
+    preset: Preset,
+    store: Store,
+    settings: Settings,
+    *,
+    workers: int,
+    view: View,
+    expected: Callable[[RunSpec], float],
+    limit: TimeLimit | None = None,
+    only: Sequence[str] = (),
+) -> Summary:
     """Run every run of the preset that the store lacks, and those that follow from their losses.
+
+    Args:
+        preset: the study.
+        store: where its runs are stored.
+        settings: what the workers share.
+        workers: how many runs at once.
+        view: shown what happens.
+        expected: seconds to expect of a run.
+        limit: where given, runs go by importance and those in progress are saved when time is up.
+        only: names of the experiments to run; all where none is given.
 
     Raises:
         GdnbenchError: a run was refused for a reason the user can mend; the others were stopped and saved.
         KeyboardInterrupt: asked to stop; all runs were saved.
     """
-    return _Reproduction(preset, store, Pool(workers, settings), view).run()
+    return _Reproduction(preset, store, Pool(workers, settings), view, expected, limit, only).run()
 
 
 class _Reproduction:
     """The state of `reproduce`: what is finished, what is running, what must wait."""
 
-    def __init__(self, preset: Preset, store: Store, pool: Pool, view: View):
+    def __init__(
+        self,
+        preset: Preset,
+        store: Store,
+        pool: Pool,
+        view: View,
+        expected: Callable[[RunSpec], float],
+        limit: TimeLimit | None,
+        only: Sequence[str],
+    ):
         self.preset, self.store, self.pool, self.view = preset, store, pool, view
+        self.limit, self.only = limit, frozenset(only)
+        self._expected, self._seconds = expected, dict[str, float]()
+        self.planner = Planner(preset)
         self.losses = {record.run_id: loss_of(record) for record in store.records()}
         self.summary = Summary()
         self.deferred: dict[str, float] = {}
-        self.flops: dict[str, float] = {}
         self._make_plan()
         self.view.planned(self.plan, set(self.losses))
         for line in store.damaged:
             view.say(line)
 
     def run(self) -> Summary:
-        """Work until nothing is missing."""
+        """Work until nothing is missing, or time is up."""
         try:
-            while self._assign() or self.pool.running or self.deferred:
+            while not self._time_is_up() and (self._assign() or self.pool.running or self.deferred):
                 for event in self.pool.events(timeout=0.5):
                     self._handle(*event)
         finally:
             self.pool.stop()
+        missing = self._missing()
+        self.summary.left = len(missing) + self.plan.later
+        mean = sum(map(self._cost, self.plan.runs)) / max(1, len(self.plan.runs))
+        self.summary.left_seconds = sum(map(self._cost, missing)) + mean * self.plan.later
         return self.summary
+
+    def _cost(self, spec: RunSpec) -> float:
+        """Return the expected seconds of a run, worked out once."""
+        if spec.run_id not in self._seconds:
+            self._seconds[spec.run_id] = self._expected(spec)
+        return self._seconds[spec.run_id]
+
+    def _time_is_up(self) -> bool:
+        return self.limit is not None and self.limit.left <= 0
 
     def _assign(self) -> bool:
         """Give runs to idle workers; return whether any was given."""
@@ -97,6 +154,8 @@ class _Reproduction:
         for spec in self._ready():
             if len(self.pool.running) >= self._places(spec):
                 break
+            if self.limit is not None and not self.limit.allows(self._cost(spec)):
+                continue
             self.pool.start(spec, {"workers": self._places(spec)})
             given = True
         return given
@@ -109,24 +168,41 @@ class _Reproduction:
         self.view.planned(self.plan, set(self.losses))
 
     def _make_plan(self) -> None:
-        """Make the plan by what is known, the costliest runs first: the short ones then fill the gaps at the end."""
-        self.plan = expand(self.preset, self.losses)
-        for spec in self.plan.runs:
-            if spec.run_id not in self.flops:
-                self.flops[spec.run_id] = estimate.flops(spec)
-        self.runs = sorted(self.plan.runs, key=lambda spec: self.flops[spec.run_id], reverse=True)
+        """Make the plan by what is known, and put its runs in order.
+
+        By importance where the preset says what is, or time may run out; else the costliest first: the short ones then
+        fill the gaps at the end.
+        """
+        self.plan = self.planner.plan(self.losses)
+        if self.limit is not None or self.preset.order:
+            self.runs = sorted(self.plan.runs, key=functools.partial(importance, self.preset))
+        else:
+            self.runs = sorted(self.plan.runs, key=self._cost, reverse=True)
+        missing = [spec for spec in self.runs if spec.run_id not in self.losses]
+        self.origins = origins.needed(missing)
+        for run_id in origins.lost(self.store, self.origins):
+            if self.store.take_back(run_id):
+                del self.losses[run_id]
+                self.view.say(f"{run_id}: run again, since other runs begin with its checkpoint, which is not here")
+        origins.remove_unneeded(self.store, (s for s in self.runs if s.run_id in self.losses), self.origins)
+
+    def _missing(self) -> list[RunSpec]:
+        """Return the runs that are not stored, those of the wanted experiments, in order."""
+        wanted = (spec for spec in self.runs if not self.only or spec.experiment in self.only)
+        return [spec for spec in wanted if spec.run_id not in self.losses]
 
     def _ready(self) -> list[RunSpec]:
         """Return the runs that could start now, in order; generation is timed after all else, alone."""
         running = {spec.run_id for spec in self.pool.running}
         now = time.monotonic()
         self.deferred = {run_id: until for run_id, until in self.deferred.items() if until > now}
-        gone = self.losses.keys() | running | self.summary.failed.keys()
-        missing = [spec for spec in self.runs if spec.run_id not in gone]
+        gone = running | self.summary.failed.keys()
+        missing = [spec for spec in self._missing() if spec.run_id not in gone]
         waiting = [spec for spec in missing if spec.kind != "decode"]
         if not waiting and all(spec.kind == "decode" for spec in self.pool.running):
             waiting = missing
-        return [spec for spec in waiting if spec.run_id not in self.deferred]
+        at_hand = origins.at_hand(self.store, self.origins)
+        return [s for s in waiting if s.run_id not in self.deferred and (s.origin is None or s.origin in at_hand)]
 
     def _places(self, spec: RunSpec) -> int:
         return 1 if spec.kind == "decode" else self.pool.size

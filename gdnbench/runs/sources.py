@@ -11,7 +11,8 @@ from gdnbench.models.config import ModelConfig
 from gdnbench.models.pattern import layer_mixers
 
 SHARED = ("models", "data", "evaluate", "measure")
-RUNS = ("train.py", "schedule.py", "loop.py", "scores.py")
+RUNS = ("train.py", "schedule.py", "loop.py", "beginning.py", "scores.py")
+STEP = ("train.py", "schedule.py", "training_step.py")
 
 
 def source_digest(model: ModelConfig) -> str:
@@ -23,6 +24,17 @@ def source_digest(model: ModelConfig) -> str:
 def kernels_digest() -> str:
     """Return the digest of what determines a kernel's timing: the operations with their tables, and the bench."""
     return digest_of([Path(gdnbench_kernels.__file__).parent, PACKAGE / "measure" / "kernels"])
+
+
+def training_digest(model: ModelConfig | None) -> str:
+    """Return the digest of what determines a training speed: of our own step on ``model``, or None: of a peer's."""
+    bench = PACKAGE / "measure" / "training"
+    if model is None:
+        return digest_of([bench])
+    own = [PACKAGE / "models", PACKAGE / "data" / "batches.py", *(PACKAGE / "runs" / name for name in STEP)]
+    mixers = sorted(set(layer_mixers(model)))
+    kernels = Path(gdnbench_kernels.__file__).parent
+    return digest_of([kernels, bench, *own, *(registry.source_file(name) for name in mixers)])
 
 
 @cache

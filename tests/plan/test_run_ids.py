@@ -44,6 +44,7 @@ OTHER = {
     "coordinates": to_mapping(Coordinates()),
     "decode": to_mapping(Decode()),
     "keep_at": [4],
+    "also": ["text:another"],
     "origin": to_mapping(Origin(run="another", step=4)),
 }
 

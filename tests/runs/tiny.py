@@ -22,6 +22,7 @@ TINY: dict[str, Any] = {
     "name": "tiny",
     "title": "Tiny",
     "about": "One block, a few steps.",
+    "max_epochs": None,
     "model": {
         "base_width": 16,
         "depth": 1,
@@ -120,7 +121,7 @@ def numbers(store: Store, run_id: str) -> dict[str, Any]:
     """All of a stored run that must not depend on interruptions: everything but times, memory and environment."""
     record = store.read(run_id)
     assert record is not None, f"{run_id} is not stored"
-    untimed = {"tokens_per_s", "peak_gib"}
+    untimed = {"tokens_per_s", "peak_gib", "beside_s"}
     return {
         "outcome": record.outcome,
         "spec": record.spec,

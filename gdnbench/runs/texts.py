@@ -1,0 +1,57 @@
+"""Whether the texts are what a study needs: what its stored runs saw, and enough of it."""
+
+from collections.abc import Iterable
+
+from gdnbench.data import BatchSampler, TokenizedCorpus, corpus_label
+from gdnbench.errors import GdnbenchError
+from gdnbench.plan.spec import Data, RunSpec
+from gdnbench.results import Record, Store
+from gdnbench.runs.execute import load_corpus
+
+
+def check_content(specs: Iterable[RunSpec], records: Iterable[Record], store: Store) -> None:
+    """Raise unless a set's runs were made on the texts that their corpora hold now; files may have changed."""
+    runs = [record for record in records if record.kind in ("train", "coord_check", "decode")]
+    for data in _distinct(specs):
+        now = _loaded(data).corpus_hash
+        stored = [record for record in runs if record.data.get("corpus") == corpus_label(data.corpus)]
+        others = [record for record in stored if record.data["corpus_hash"] != now]
+        if others:
+            raise GdnbenchError(
+                f"{store.folder}: {len(others)} of its runs were made on another content of corpus {data.corpus} "
+                f"({others[0].data['corpus_hash'][:10]}, now {now[:10]}); name another set with --set"
+            )
+
+
+def check_epochs(specs: Iterable[RunSpec], most: float | None) -> None:
+    """Raise if a run would see its train split more often than ``most`` times; None: any number is accepted."""
+    if most is None:
+        return
+    worst = max(((_epochs(spec), spec) for spec in specs), key=lambda found: found[0], default=None)
+    if worst is None or worst[0] <= most:
+        return
+    epochs, spec = worst
+    assert spec.training is not None
+    asked = spec.training.steps * spec.training.batch_size * spec.training.seq_len
+    there = len(_loaded(spec.data).split("train").tokens)
+    raise GdnbenchError(
+        f"experiment {spec.experiment} trains on {asked:,} tokens a run, and the train split of corpus "
+        f"{spec.data.corpus} has {there:,}: that is {epochs:.2f} epochs, more than {most:g}; --allow-epochs "
+        f"{epochs + 0.005:.2f} (or max_epochs in the preset) accepts the repetition"
+    )
+
+
+def _epochs(spec: RunSpec) -> float:
+    """Return how often a run visits its train split; 0 where its length is not known beforehand."""
+    if spec.training is None or spec.training.seconds is not None:
+        return 0.0
+    part, tokens = spec.training, _loaded(spec.data).split("train").tokens
+    return BatchSampler(tokens, batch_size=part.batch_size, seq_len=part.seq_len, seed=0).epochs(part.steps)
+
+
+def _distinct(specs: Iterable[RunSpec]) -> list[Data]:
+    return list(dict.fromkeys(spec.data for spec in specs))
+
+
+def _loaded(data: Data) -> TokenizedCorpus:
+    return load_corpus(data.corpus, data.tokenizer, ("valid",), data.tokenizer_corpus)
