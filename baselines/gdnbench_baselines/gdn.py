@@ -29,6 +29,8 @@ class Options:
         conv_size: width of the short convolutions.
         conv_values: whether v is convolved too (released code: yes; the paper's text names q and k only).
         qk_scale: factor of q; the released code leaves flash-linear-attention's default, the key head dim ^ -1/2.
+        output_multiplier: whether the readout is scaled by the base width's key head dim ^ 1/2 before its norm, as the
+            paper's text has it; no released code does.
         decay_range: A is spread over this range, at least 1e-3 (the released code draws it from U(0, 16)).
         step_range: softplus(dt_bias) is spread over this range, evenly in the logarithm.
         decay_init: ``stratified``: A and dt at the quantiles of their ranges, paired at random; ``random``: drawn.
@@ -42,6 +44,7 @@ class Options:
     conv_size: int = 4
     conv_values: bool = True
     qk_scale: Literal["1", "fla"] = "1"
+    output_multiplier: bool = True
     decay_range: tuple[float, float] = (0.0, 16.0)
     step_range: tuple[float, float] = (1e-3, 0.1)
     decay_init: Literal["stratified", "random"] = "stratified"
@@ -84,8 +87,8 @@ class GatedDeltaNet(Mixer):
         self.v_conv = ShortConvolution(values, options.conv_size) if options.conv_values else None
         for name, start in (("A_log", _decay_init(options)), ("dt_bias", _step_init(options))):
             declare(self, name, (self.value_heads,), Role(row="gate_scalar", fan_out=self.value_heads, init=start))
-        # At the base width the readout is scaled by dk0^1/2 (and, as released, dk0^-1/2 before it).
-        power = 0.5 if options.qk_scale == "1" else 0.0
+        # What scales the readout at the base width; in between nothing happens, so that both factors are one.
+        power = (0.5 if options.output_multiplier else 0.0) - (0.5 if options.qk_scale == "fla" else 0.0)
         self.output_scale = Multiplier("delta_output", fan_in=self.key_dim, base=lambda dim: dim**power)
         self.o_norm = RMSNorm(self.value_dim, eps=config.norm_eps, row="head_norm")
 

@@ -69,6 +69,7 @@ class TimeMix(Mixer):
 
     Options = Options
     native_feedforward = "channel_mix"
+    native_norm = "layer"
 
     k_k: Tensor
     k_a: Tensor

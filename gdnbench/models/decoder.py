@@ -174,7 +174,7 @@ class Decoder(nn.Module):
         config = self.config
         tables = config.vocab_size * config.width * (1 if config.tied else 2)
         layers = [layer.parameter_count() for layer in self._layers()]
-        norms = config.width * (1 + len(layers))
+        norms = sum(norm.parameter_count() for norm in self._norms())
         return sum(layers) + norms + (tables if embedding else 0)
 
     def flops_per_token(self, context: int, *, training: bool = False) -> int:
@@ -195,6 +195,11 @@ class Decoder(nn.Module):
     def block_list(self) -> list[Block]:
         """Return the blocks, first to last."""
         return [block for block in self.blocks if isinstance(block, Block)]
+
+    def _norms(self) -> list[RMSNorm | LayerNorm]:
+        blocks = self.block_list()
+        inputs = [block.input_norm for block in blocks if block.input_norm is not None]
+        return [*inputs, *(norm for block in blocks for norm, _ in block.layers().values()), self.norm]
 
     def _layers(self) -> list[StatefulLayer]:
         return [layer for block in self.block_list() for _, layer in block.layers().values()]

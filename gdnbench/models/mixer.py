@@ -6,7 +6,7 @@ A mixer sees the whole sequence for training, and one token with a state for gen
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,7 @@ class Mixer(StatefulLayer):
         Options: frozen dataclass of the fields that ``ModelConfig.options[arch]`` may set.
         native_options: options that the native block sets.
         native_feedforward: ``swiglu``, ``channel_mix`` or ``none``: what follows the mixer in the native block.
+        native_norm: ``rms`` or ``layer``: the norms of the native block (and, with ``layer``, of the embedding).
         native_depth: how many native blocks stand for one controlled block.
         role_rows: rows of its own for the parametrization tables (see ``parametrization/tables.yaml``).
     """
@@ -78,6 +79,7 @@ class Mixer(StatefulLayer):
     Options: ClassVar[type] = NoOptions
     native_options: ClassVar[Mapping[str, Any]] = {}
     native_feedforward: ClassVar[str] = "swiglu"
+    native_norm: ClassVar[Literal["rms", "layer"]] = "rms"
     native_depth: ClassVar[int] = 1
     role_rows: ClassVar[Mapping[str, Any]] = {}
 

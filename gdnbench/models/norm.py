@@ -1,4 +1,6 @@
-"""Norms: RMS over the last dimension, the same under a gate, and L2 of queries and keys."""
+"""Norms: RMS over the last dimension, the same under a gate, layer norm, and L2 of queries and keys."""
+
+from typing import Literal
 
 import torch
 from gdnbench_kernels.gated_norm import gated_norm
@@ -23,6 +25,38 @@ class RMSNorm(nn.Module):
         """Normalize ``[..., size]``."""
         wide = torch.promote_types(x.dtype, torch.float32)
         return F.rms_norm(x.to(wide), self.weight.shape, self.weight.to(wide), self.eps).to(x.dtype)
+
+    def parameter_count(self) -> int:
+        """A weight a channel."""
+        return self.weight.numel()
+
+
+class LayerNorm(nn.Module):
+    """``weight * (x - mean(x)) / sqrt(var(x) + eps) + bias`` over the last dimension, computed as `RMSNorm` is."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+
+    def __init__(self, size: int, *, eps: float):
+        super().__init__()
+        self.eps = eps
+        declare(self, "weight", (size,), Role(row="norm", fan_out=size, init=constant(1.0)))
+        declare(self, "bias", (size,), Role(row="bias", fan_out=size, init=constant(0.0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize ``[..., size]``."""
+        wide = torch.promote_types(x.dtype, torch.float32)
+        weight, bias = self.weight.to(wide), self.bias.to(wide)
+        return F.layer_norm(x.to(wide), weight.shape, weight, bias, self.eps).to(x.dtype)
+
+    def parameter_count(self) -> int:
+        """A weight and a bias a channel."""
+        return self.weight.numel() + self.bias.numel()
+
+
+def build_norm(kind: Literal["rms", "layer"], size: int, *, eps: float) -> RMSNorm | LayerNorm:
+    """Return the norm of the residual stream that is called ``kind``."""
+    return RMSNorm(size, eps=eps) if kind == "rms" else LayerNorm(size, eps=eps)
 
 
 def norm_and_gate(norm: RMSNorm, x: Tensor, gate: Tensor, *, impl: str) -> Tensor:
