@@ -24,17 +24,17 @@ Overlap = dict[str, Any]
 _SHIFT = np.uint64(64 - SIEVE_BITS)
 
 
-def corpus_overlap(corpus: Corpus, others: Sequence[Corpus] = ()) -> dict[str, Overlap]:
+def corpus_overlap(corpus: Corpus, others: Mapping[str, Corpus]) -> dict[str, Overlap]:
     """Return the overlap of ``corpus``'s valid and test splits, and of those of ``others``, with its train split.
 
-    Returns name of a split (``test``, ``wikitext-103 test``) -> {words, ngrams, in_train, documents, documents_with,
-    shares}. ``in_train`` of the ``ngrams`` positions hold a 13-gram (of 13 ``words``) that also stands in the train
-    split; ``documents_with`` of the ``documents`` have such a position; ``shares`` is each document's share of them.
-    The texts are read once, and the result is remembered by their content.
+    ``others`` has them by label. Returns name of a split (``test``, ``wikitext-103 test``) -> {words, ngrams, in_train,
+    documents, documents_with, shares}. ``in_train`` of the ``ngrams`` positions hold a 13-gram (of 13 ``words``) that
+    also stands in the train split; ``documents_with`` of the ``documents`` have such a position; ``shares`` is each
+    document's share of them. The texts are read once, and the result is remembered by their content.
     """
     sources = {split: (corpus, split) for split in corpus.splits if split != "train"}
-    for other in others:
-        sources |= {f"{other.name} {split}": (other, split) for split in other.splits if split != "train"}
+    for label, other in others.items():
+        sources |= {f"{label} {split}": (other, split) for split in other.splits if split != "train"}
     hashes = {name: split_hash(*source) for name, source in sources.items()}
     key = json.dumps([OVERLAP_VERSION, N, split_hash(corpus, "train"), sorted(hashes.items())])
     path = cache_folder() / "overlap" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"

@@ -63,11 +63,11 @@ def score(spec: RunSpec, model: Decoder, corpus: TokenizedCorpus) -> Scores:
 
 def _overlap(spec: RunSpec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return how much of each text stands in the train split, and add each document's share of that to its row."""
-    others = [open_corpus(name) for name in spec.evaluation.also]
+    others = {corpus_label(name): open_corpus(name) for name in spec.evaluation.also}
     found = corpus_overlap(open_corpus(spec.data.corpus), others)
     own, sizes = spec.data.placeless().corpus, Counter((row["corpus"], row["split"]) for row in rows)
     for row in rows:
-        name = row["split"] if row["corpus"] == own else f"{corpus_name(row['corpus'])} {row['split']}"
+        name = row["split"] if row["corpus"] == own else f"{row['corpus']} {row['split']}"
         shares = found[name]["shares"]
         # Some conventions cut a text into other documents than the corpus does.
         if sizes[row["corpus"], row["split"]] == len(shares):

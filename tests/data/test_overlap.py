@@ -77,10 +77,10 @@ def test_a_repeated_book_is_found_and_remembered_by_content(tmp_path, monkeypatc
     book = " ".join(f"word{place}" for place in range(100))
     corpus = folder(tmp_path / "a", f"First.\n\nAgain: {book.upper()}!", f"{book}\n\nA page of its own.")
     other = folder(tmp_path / "b", "of no account", book)
-    found = corpus_overlap(corpus, [other])
+    found = corpus_overlap(corpus, {"text:b": other})
     assert found["test"] == {
         "words": N, "ngrams": 88, "in_train": 88, "documents": 2, "documents_with": 1, "shares": [1.0, 0.0],
     }  # fmt: skip
-    assert found["text test"]["in_train"] == 88
+    assert found["text:b test"]["in_train"] == 88
     monkeypatch.setattr("gdnbench.data.overlap.overlap", lambda *_: pytest.fail("counted again"))
-    assert corpus_overlap(corpus, [other]) == found
+    assert corpus_overlap(corpus, {"text:b": other}) == found
