@@ -345,6 +345,67 @@ def bench_kernels(
         raise GdnbenchError(red)
 
 
+@bench.command("train")
+def bench_train(
+    arch: Annotated[str, typer.Option(help="architectures, separated by commas; default: all")] = "",
+    impl: Annotated[str, typer.Option(help="gdnbench, hf_llama_compiled, fla_eager, ...; default: all")] = "",
+    steps: Annotated[int | None, typer.Option(help="timed steps")] = None,
+    batch: Annotated[int | None, typer.Option(help="sequences of a step")] = None,
+    seq_len: Annotated[int | None, typer.Option(help="tokens of a sequence")] = None,
+    width: Annotated[int | None, typer.Option(help="width of all models")] = None,
+    depth: Annotated[int | None, typer.Option(help="depth of all models")] = None,
+    vocab: Annotated[int | None, typer.Option(help="number of tokens of all models")] = None,
+    backend: BackendOption = None,
+    profile: Annotated[bool, typer.Option("--profile", help="time the parts of the step, too (GPU)")] = False,
+    warm: Annotated[bool, typer.Option("--warm", help="keep what was compiled before: no cold first step")] = False,
+    seed: Annotated[int, typer.Option(help="seeds weights and tokens")] = 0,
+    budget_s: Annotated[float | None, typer.Option(help="stop before so many seconds are over")] = None,
+    again: Annotated[bool, typer.Option("--again", help="measure what the set already holds, too")] = False,
+    device: Annotated[str, typer.Option(help="cuda or cpu")] = "cuda",
+    mixer: MixerOption = [],
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the records as flat objects")] = None,
+    results: ResultsOption = Path("results"),
+    set_name: Annotated[str | None, typer.Option("--set", help="store the records in this result set")] = None,
+) -> None:
+    """Measure training speed, memory and first step of our models beside the libraries a user would pick instead."""
+    from gdnbench.environment import check_device
+    from gdnbench.measure.training import grid
+    from gdnbench.models.config import parse_backend
+    from gdnbench.runs import bench_summary, training, training_summary
+
+    check_device(device)
+    _add_mixers(mixer)
+    cases = grid.cases(
+        device=device,
+        archs=_words(arch),
+        impls=_words(impl),
+        batch=batch,
+        seq_len=seq_len,
+        steps=steps,
+        width=width,
+        depth=depth,
+        vocab_size=vocab,
+        backend=None if backend is None else parse_backend(backend),
+        warm=warm,
+        seed=seed,
+    )
+    outcome = training.bench(
+        cases,
+        results,
+        set_name,
+        profile=profile,
+        mixers=mixer,
+        again=again,
+        budget_s=budget_s,
+        json_file=json_file,
+        say=_progress,
+    )
+    for line in [*training_summary.table(outcome.records), *bench_summary.closing(outcome, "rows")]:
+        print(line)
+    if red := bench_summary.red_sentence(outcome):
+        raise GdnbenchError(red)
+
+
 @app.command()
 def doctor() -> None:
     """Say what this machine has, which backends work, and what is missing for the others."""

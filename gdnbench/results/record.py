@@ -1,6 +1,6 @@
 """A result record: what was run, on what, and every number with its unit."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,16 +19,18 @@ class Record:
     Attributes:
         run_id: name of the run, from the hash of its specification.
         set: name of the set it is stored in.
-        kind: ``train``, ``coord_check``, ``decode``, ``evaluation`` (of a trained run's model on a text) or ``kernel``.
-        outcome: ``finished`` or ``diverged``, which is a result too; of a kernel also ``unavailable`` (the backend
-            refuses the case or cannot run on the machine) and ``failed`` (it broke).
+        kind: ``train``, ``coord_check``, ``decode``, ``evaluation`` (of a trained run's model on a text), ``kernel`` or
+            ``train_throughput``.
+        outcome: ``finished`` or ``diverged``, which is a result too; of a timing also ``unavailable`` (the backend or
+            library refuses the case or cannot run on the machine) and ``failed`` (it broke).
         detail: one line on the outcome; empty for a run without incident.
         spec: the full configuration (`gdnbench.plan.spec.RunSpec` as plain data; of a kernel
-            `gdnbench.measure.kernels.case.KernelCase.spec`).
+            `gdnbench.measure.kernels.case.KernelCase.spec`, of a training speed
+            `gdnbench.measure.training.case.TrainingCase.spec`).
         metrics: name -> {value, unit}.
         rows_sha256: hash of the run's ``metrics.jsonl``.
         source_digest: hash of the source files that determine its numbers.
-        data: corpus and tokenizer with their hashes; of a kernel its correctness check, peer and clock.
+        data: corpus and tokenizer with their hashes; of a timing its correctness check and clock.
         environment: device, driver, versions, commit, backends, concurrency.
         started: UTC, ISO 8601.
         duration_s: seconds of work, over all of its parts if it was interrupted.
@@ -65,7 +67,7 @@ class Record:
             "set": self.set,
             "kind": self.kind,
             "outcome": self.outcome,
-            **(_kernel(self) if self.kind == "kernel" else _model_run(self)),
+            **FLAT.get(self.kind, _model_run)(self),
             "device": self.environment.get("device"),
             "torch_version": versions.get("torch"),
             "triton_version": versions.get("triton"),
@@ -87,14 +89,46 @@ def _kernel(record: Record) -> dict[str, Any]:
     """Return the fields of a kernel's timing: the case as it is, the check and the numbers."""
     values = {name: entry["value"] for name, entry in record.metrics.items()}
     about = {key: record.data.get(key) for key in ("correct", "checked", "peer", "how", "input_sets")}
-    ran = record.data.get("what_ran") or {}
     return {
         **{key: value for key, value in record.spec.items() if key != "device"},
         **dict.fromkeys(KERNEL_METRICS),
         **values,
         **about,
-        "what_ran": ", ".join(f"{name}={value}" for name, value in sorted(ran.items())),
+        "what_ran": _pairs(record.data.get("what_ran") or {}),
     }
+
+
+# Metrics of a training speed that every exported one has, null where it was not measured.
+TRAINING_METRICS = (
+    "params_total", "params_non_embedding", "tokens_per_s", "spread_tokens_per_s", "mfu", "floor_tokens_per_s",
+    "peak_gib", "first_step_s",
+)  # fmt: skip
+
+
+def _training(record: Record) -> dict[str, Any]:
+    """Return the fields of a training speed: its sizes, how our own step ran, the check and the numbers."""
+    spec, model = record.spec, record.spec["model"]
+    sizes = ("batch", "seq_len", "steps", "dtype", "seed", "caches")
+    settings = spec["settings"]
+    return {
+        **{key: spec[key] for key in ("arch", "impl", "block")},
+        **{key: model[key] for key in ("width", "depth", "vocab_size", "tied")},
+        **{key: spec[key] for key in sizes},
+        "backend": _backend(model["backend"]) if settings else None,
+        "execution": _pairs(settings.get("execution", {})),
+        "residual": settings.get("residual"),
+        **dict.fromkeys(TRAINING_METRICS),
+        **{name: entry["value"] for name, entry in record.metrics.items()},
+        **{key: record.data.get(key) for key in ("correct", "checked", "how", "profiled")},
+        "what_ran": _pairs(record.data.get("what_ran") or {}),
+    }
+
+
+FLAT: Mapping[str, Callable[[Record], dict[str, Any]]] = {"kernel": _kernel, "train_throughput": _training}
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(values.items()))
 
 
 def _model_run(record: Record) -> dict[str, Any]:

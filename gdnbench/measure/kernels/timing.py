@@ -162,11 +162,16 @@ class ClockSampler:
 
 def device_ms(events: Iterable[Any]) -> float:
     """Return the summed milliseconds of a profile's kernels, copies and fills; raise where there are none."""
+    return sum(event.time_range.elapsed_us() for event in device_events(events)) / 1e3
+
+
+def device_events(events: Iterable[Any]) -> list[Any]:
+    """Return a profile's kernels, copies and fills; raise where there are none."""
     on_device = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
     work = [event for event in on_device if not getattr(event, "is_user_annotation", False)]
     if not work:
         raise RuntimeError("the profiler saw no kernel")
-    return sum(event.time_range.elapsed_us() for event in work) / 1e3
+    return work
 
 
 def warm_up(calls: Sequence[Call]) -> None:

@@ -1,0 +1,52 @@
+"""What a user would pick instead: models of other libraries, each imported in its own file only, on request."""
+
+import importlib
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from torch import nn
+
+from gdnbench.models.config import ModelConfig
+
+
+class Library(Protocol):
+    """A file of this folder."""
+
+    INSTALL: str  # the command that installs what it needs
+
+    def why_unavailable(self, config: ModelConfig) -> str | None:
+        """Return why the library cannot train this model here, or None."""
+        ...
+
+    def build(self, config: ModelConfig, *, fused_loss: bool) -> nn.Module:
+        """Return the library's model of these sizes: called with input_ids and labels, it returns a ``loss``.
+
+        ``fused_loss``: with the library's loss that never has all logits at once, where it has one.
+        """
+        ...
+
+    def what_ran(self) -> dict[str, str]:
+        """Return what decided which kernels ran."""
+        ...
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A way to train by a library: its file here, whether `torch.compile` is used, and which loss."""
+
+    file: str
+    compiled: bool = False
+    fused_loss: bool = False
+
+    def library(self) -> Library:
+        """Import the file."""
+        return cast(Library, importlib.import_module(f"{__name__}.{self.file}"))
+
+
+PEERS = {
+    "hf_llama_compiled": Peer("hf_llama", compiled=True),
+    "fla_eager": Peer("fla"),
+    "fla_compiled": Peer("fla", compiled=True),
+    "fla_fused_ce": Peer("fla", fused_loss=True),
+    "fla_compiled_fused_ce": Peer("fla", compiled=True, fused_loss=True),
+}
