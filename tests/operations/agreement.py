@@ -1,4 +1,4 @@
-"""Calls of the gated delta rule as the kernels are tested with, and where a backend disagrees with float64.
+"""Calls of the recurrences as their kernels are tested with, and where a backend disagrees with float64.
 
 Shared by the tests under the interpreter and those on a GPU.
 """
@@ -28,6 +28,7 @@ class Call:
 
     tensors: dict[str, Tensor]
     settings: dict[str, Any] = field(default_factory=dict)
+    operation: str = "gated_delta"
 
 
 def draw(
@@ -39,7 +40,7 @@ def draw(
     device: str = "cpu",
     seed: int = 0,
 ) -> Call:
-    """Return a call with q, k, v in ``dtype`` and the rest in float32.
+    """Return a call of the gated delta rule with q, k, v in ``dtype`` and the rest in float32.
 
     Args:
         case: sizes and regime; with ``lengths``, those sequences packed into its one row, whatever its ``time``.
@@ -78,13 +79,19 @@ def draw(
     return Call(x | {name: x[name].to(dtype) for name in ("q", "k", "v")}, settings)
 
 
+def draw_ssd(case: Case, dtype: torch.dtype, *, device: str = "cpu", seed: int = 0) -> Call:
+    """Return a call of `ssd` with c, b, x in ``dtype`` and the rest in float32."""
+    x = testing.inputs("ssd", case, dtype=torch.float32, device=device, draw_on=device, seed=seed)
+    return Call(x | {name: x[name].to(dtype) for name in ("c", "b", "x")}, operation="ssd")
+
+
 def run(call: Call, *, impl: str = "triton", **options: Any) -> dict[str, Tensor]:
     """Return output, final state and all gradients (``d_name``); `options` as of `testing.run_with_gradients`.
 
     Memory is NaN where nothing was written, and an operation that may differ from run to run is an error.
     """
     with deterministic():
-        return testing.run_with_gradients("gated_delta", call.tensors, impl=impl, **options, **call.settings)
+        return testing.run_with_gradients(call.operation, call.tensors, impl=impl, **options, **call.settings)
 
 
 @contextlib.contextmanager
@@ -101,7 +108,7 @@ def deterministic() -> Iterator[None]:
 
 def exact(call: Call, **options: Any) -> dict[str, Tensor]:
     """Return the same in float64, from the same rounded arguments: by the recurrence, or the ``impl`` of `options`."""
-    return testing.oracle("gated_delta", call.tensors, **options, **call.settings)
+    return testing.oracle(call.operation, call.tensors, **options, **call.settings)
 
 
 def allowance(case: Case) -> float:

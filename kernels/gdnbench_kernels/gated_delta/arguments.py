@@ -149,9 +149,10 @@ def wants_gradients(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
-def beyond_head_dims(q: Tensor, v: Tensor) -> str | None:
+def beyond_head_dims(q: Tensor, v: Tensor, names: tuple[str, str] = ("q", "v")) -> str | None:
     """Return which head dim is out of the range of this package's GPU kernels, for a backend's ``refuses``."""
-    for name, dim, size, (low, high) in (("q", "K", q.shape[-1], KEY_DIMS), ("v", "V", v.shape[-1], VALUE_DIMS)):
+    sizes = ("K", q.shape[-1], KEY_DIMS), ("V", v.shape[-1], VALUE_DIMS)
+    for name, (dim, size, (low, high)) in zip(names, sizes):
         if not low <= size <= high or size % DIM_MULTIPLE:
             return f"{name}: {dim} is {size}, wants a multiple of {DIM_MULTIPLE} from {low} to {high}"
     return None
@@ -165,15 +166,15 @@ def beyond_head_dim_128(q: Tensor, v: Tensor) -> str | None:
     return None
 
 
-def beyond_half_on_gpu(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+def beyond_half_on_gpu(q: Tensor, k: Tensor, v: Tensor, names: tuple[str, str, str] = ("q", "k", "v")) -> str | None:
     """Return which of q, k, v is not in bfloat16 or float16, all of one type, on a GPU, for a backend's ``refuses``."""
     if not q.is_cuda:
-        return f"q: on {q.device}, wants a CUDA device"
+        return f"{names[0]}: on {q.device}, wants a CUDA device"
     if q.dtype not in HALF:
-        return f"q: {q.dtype}, wants bfloat16 or float16"
-    for name, x in (("k", k), ("v", v)):
+        return f"{names[0]}: {q.dtype}, wants bfloat16 or float16"
+    for name, x in zip(names[1:], (k, v)):
         if x.dtype != q.dtype:
-            return f"{name}: {x.dtype}, wants {q.dtype} as q"
+            return f"{name}: {x.dtype}, wants {q.dtype} as {names[0]}"
     return None
 
 

@@ -17,7 +17,7 @@ def ssd(
     output_final_state: bool = False,
     impl: str = "torch",
 ) -> tuple[Tensor, Tensor | None]:
-    """Run ``S_t = e^{g_t} S_{t-1} + dt_t b_t x_t^T``, ``y_t = S_t^T c_t``.
+    """Run ``S_t = e^{g_t} S_{t-1} + dt_t b_t x_t^T``, ``y_t = S_t^T c_t``; differentiable in every tensor.
 
     Args:
         c: readout vectors ``[B, T, G, K]`` (K is Mamba's state size); H is a multiple of the G groups.
@@ -35,6 +35,7 @@ def ssd(
     Raises:
         ValueError: a shape, dtype or device does not fit; the message names the argument.
         BackendUnavailable: the backend does not exist or cannot run here.
+        BackendRefusal: both of these: the backend does not serve such a call; the message names those that do.
     """
     if c.ndim != 4 or x.ndim != 4:
         raise ValueError(f"c and x: expected 4 dimensions [B, T, H, D], got {list(c.shape)} and {list(x.shape)}")
@@ -51,8 +52,10 @@ def ssd(
         checks.shape("initial_state", initial_state, batch, heads, key_dim, value_dim)
     checks.same_device_and_kind(c=c, b=b, x=x, g=g, dt=dt, initial_state=initial_state)
     checks.same_type(c=c, b=b)
-    output, state = backends.load("ssd", impl).ssd(c, b, x, g, dt, initial_state=initial_state)
-    return output, state if output_final_state else None
+    backend = backends.serving("ssd", "ssd", impl, c, b, x)
+    settings = {"initial_state": initial_state, "output_final_state": output_final_state}
+    output: tuple[Tensor, Tensor | None] = backend.ssd(c, b, x, g, dt, **settings)
+    return output
 
 
 def ssd_step(c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,9 @@ and its gradient, from the last chunk to the first with ``dS`` that of ``S'``,
     dX     = T^T dDelta
     dS    <- total * dS + q^T (read * dO) - k^T (recall * dX)
 
+Called without an inverse, `prepare`, `scan` and `reverse` leave out the delta: T is the identity and nothing is
+recalled, which is Mamba-2's recurrence (`ssd.gpu`).
+
 `prepare` computes T, P and the row factors for all chunks at once; `scan` walks the chunks forward (outputs, or the
 states and Delta that the backward pass wants), `reverse` backward; `gradients` turns states, Delta, dX and dS into
 the gradients of the inputs for all chunks at once (section "solve form" there). `segments` cuts long sequences of few

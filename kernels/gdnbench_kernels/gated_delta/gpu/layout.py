@@ -75,6 +75,12 @@ class Layout:
         """Chunks of a dense sequence; of the longest that a packed one could be."""
         return cdiv(self.time, CHUNK)
 
+    def heads_together(self, programs: int) -> int:
+        """Return how many value heads of a key head one program may take, while at least ``programs`` are left."""
+        group = self.value_heads // self.heads
+        fit = [n for n in range(1, group + 1) if group % n == 0 and self.chunks * self.value_heads >= n * programs]
+        return max(fit, default=1)
+
     def kernel_arguments(self) -> dict[str, object]:
         """Return what every kernel's `locate_chunk` and `locate_piece` take."""
         return {

@@ -1,4 +1,4 @@
-"""What a chunk needs before its state is known: gates, row factors, the inverse T and the attention P."""
+"""What a chunk needs before its state is known: gates, row factors, the attention P and the inverse T."""
 
 from typing import Any
 
@@ -11,6 +11,8 @@ from gdnbench_kernels.gated_delta.gpu.configurations import configuration
 from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, Layout, locate_chunk, strides
 from gdnbench_kernels.launching import launch
 
+FULL = 528  # programs, four for each of the 132 multiprocessors of a Hopper: heads are taken together beyond that
+
 
 def run(
     layout: Layout,
@@ -20,20 +22,25 @@ def run(
     g: Tensor,
     beta: Tensor,
     scale: float,
-    inverse: Tensor,
     attention: Tensor,
     rows: Tensor,
+    inverse: Tensor | None = None,
     A_log: Tensor | None = None,
     dt_bias: Tensor | None = None,
     gate_scale: float = 1.0,
     beta_range: float | None = None,
     normalize: bool = False,
 ) -> None:
-    """Fill ``inverse``, ``attention`` and ``rows`` (see the package) from raw or ready q, k, g and beta."""
+    """Fill ``attention``, ``rows`` and ``inverse`` (see the package) from raw or ready q, k, g and beta.
+
+    Without ``inverse`` there is no delta rule (`ssd`), hence no recall. What is left to do for a value head is then
+    little beside q k^T, so that a program takes several heads of one group.
+    """
+    together = 1 if inverse is not None else layout.heads_together(FULL)
     chosen: dict[str, Any] = configuration("prepare", q.device, layout)
     launch(
         prepare_kernel,
-        (layout.chunks, layout.value_heads),
+        (layout.chunks, layout.value_heads // together),
         q=q,
         k=k,
         g=g,
@@ -52,6 +59,7 @@ def run(
         C=CHUNK,
         K=layout.key_dim,
         R=rows.shape[2],
+        TOGETHER=together,
         NORMALIZE=normalize,
         **chosen,
     )
@@ -62,31 +70,22 @@ def prepare_kernel(
     q, k, g, beta, A_log, dt_bias, inverse, attention, rows,
     q_sb, q_st, q_sh, k_sb, k_st, k_sh, g_sb, g_st, g_sh, beta_sb, beta_st, beta_sh,
     T, H, HV, cu_seqlens, chunk_starts, chunk_sequence, scale, gate_scale, beta_range,
-    C: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, R: tl.constexpr, NORMALIZE: tl.constexpr,
+    C: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, R: tl.constexpr,
+    TOGETHER: tl.constexpr, NORMALIZE: tl.constexpr,
 ):  # fmt: skip
-    """Program (slot, value head): one chunk of one head. All [C, C] tiles live in registers."""
+    """Program (slot, value heads of one key head): one chunk. All [C, C] tiles live in registers."""
     slot = tl.program_id(0)
-    head = tl.program_id(1)
+    first_head = tl.program_id(1) * TOGETHER
     batch, first, count = locate_chunk(slot, T, cu_seqlens, chunk_starts, chunk_sequence, C)
     if count <= 0:
         return
     batch = batch.to(tl.int64)
     first = first.to(tl.int64)
-    key_head = head // (HV // H)
+    key_head = first_head // (HV // H)
     t = tl.arange(0, C)
     here = t < count
 
-    a = tl.load(g + batch * g_sb + (first + t) * g_st + head * g_sh, mask=here, other=0.0).to(tl.float32)
-    b = tl.load(beta + batch * beta_sb + (first + t) * beta_st + head * beta_sh, mask=here, other=0.0).to(tl.float32)
-    if A_log is not None:
-        a = gates.log_decay(a, tl.load(A_log + head), tl.load(dt_bias + head), gate_scale)
-    b = gates.writing_strength(b, gate_scale, beta_range)
-    a = tl.where(here, a, 0.0)
-    b = tl.where(here, b, 0.0)
-    decay = tl.cumsum(a, 0) * gates.LOG2E
-    total = tl.sum(a, 0) * gates.LOG2E
-
-    kk = tl.zeros([C, C], tl.float32)
+    kk = tl.zeros([C, C], tl.float32)  # with an inverse only
     qk = tl.zeros([C, C], tl.float32)
     q_square = tl.zeros([C], tl.float32)
     k_square = tl.zeros([C], tl.float32)
@@ -97,41 +96,57 @@ def prepare_kernel(
         inside = here[:, None] & (columns < K)[None, :]
         q_tile = tl.load(q + t[:, None] * q_st + columns[None, :], mask=inside, other=0.0)
         k_tile = tl.load(k + t[:, None] * k_st + columns[None, :], mask=inside, other=0.0)
-        kk = tl.dot(k_tile, tl.trans(k_tile), kk, input_precision="ieee")
+        if inverse is not None:
+            kk = tl.dot(k_tile, tl.trans(k_tile), kk, input_precision="ieee")
         qk = tl.dot(q_tile, tl.trans(k_tile), qk, input_precision="ieee")
         if NORMALIZE:
             q_square += tl.sum(q_tile.to(tl.float32) * q_tile.to(tl.float32), 1)
         if R > 5:
             k_square += tl.sum(k_tile.to(tl.float32) * k_tile.to(tl.float32), 1)
-    e = tl.exp2(decay)
-    rows += (slot.to(tl.int64) * HV + head) * R * C + t
-    read = scale * e
-    recall = b * e
-    write = tl.where(here, tl.exp2(total - decay), 0.0)
     if NORMALIZE:
         rq = tl.rsqrt(q_square + gates.L2_EPS)
         rk = tl.rsqrt(k_square + gates.L2_EPS)
         kk = kk * rk[:, None] * rk[None, :]
         qk = qk * rq[:, None] * rk[None, :]
-        read = read * rq
-        recall = recall * rk
-        write = write * rk
-        tl.store(rows + 5 * C, rq)
-        tl.store(rows + 6 * C, rk)
-    elif R == 6:
-        tl.store(rows + 5 * C, gates.log_growth(b, k_square))
-    tl.store(rows, b)
-    tl.store(rows + C, recall)
-    tl.store(rows + 2 * C, tl.where(here, read, 0.0))
-    tl.store(rows + 3 * C, write)
-    tl.store(rows + 4 * C, decay)
 
-    # Masked before the exponential: above the diagonal the difference is positive and may overflow.
-    D = tl.exp2(tl.where(t[:, None] >= t[None, :], decay[:, None] - decay[None, :], float("-inf")))
-    tile = (slot.to(tl.int64) * HV + head) * C * C + t[:, None] * C + t[None, :]
-    tl.store(attention + tile, (scale * qk * D).to(attention.dtype.element_ty))
-    A = tl.where(t[:, None] > t[None, :], b[:, None] * kk * D, 0.0)
-    tl.store(inverse + tile, unit_lower_inverse(A, C).to(inverse.dtype.element_ty))
+    for i in range(TOGETHER):
+        head = first_head + i
+        a = tl.load(g + batch * g_sb + (first + t) * g_st + head * g_sh, mask=here, other=0.0).to(tl.float32)
+        b = tl.load(beta + batch * beta_sb + (first + t) * beta_st + head * beta_sh, mask=here, other=0.0)
+        if A_log is not None:
+            a = gates.log_decay(a, tl.load(A_log + head), tl.load(dt_bias + head), gate_scale)
+        b = gates.writing_strength(b.to(tl.float32), gate_scale, beta_range)
+        a = tl.where(here, a, 0.0)
+        b = tl.where(here, b, 0.0)
+        decay = tl.cumsum(a, 0) * gates.LOG2E
+        total = tl.sum(a, 0) * gates.LOG2E
+        e = tl.exp2(decay)
+        read = scale * e
+        recall = b * e
+        write = tl.where(here, tl.exp2(total - decay), 0.0)
+        row = rows + (slot.to(tl.int64) * HV + head) * R * C + t
+        if NORMALIZE:
+            read = read * rq
+            recall = recall * rk
+            write = write * rk
+            tl.store(row + 5 * C, rq)
+            tl.store(row + 6 * C, rk)
+        elif R == 6:
+            tl.store(row + 5 * C, gates.log_growth(b, k_square))
+        tl.store(row, b)
+        if inverse is not None:
+            tl.store(row + C, recall)
+        tl.store(row + 2 * C, tl.where(here, read, 0.0))
+        tl.store(row + 3 * C, write)
+        tl.store(row + 4 * C, decay)
+
+        # Masked before the exponential: above the diagonal the difference is positive and may overflow.
+        D = tl.exp2(tl.where(t[:, None] >= t[None, :], decay[:, None] - decay[None, :], float("-inf")))
+        tile = (slot.to(tl.int64) * HV + head) * C * C + t[:, None] * C + t[None, :]
+        tl.store(attention + tile, (scale * qk * D).to(attention.dtype.element_ty))
+        if inverse is not None:
+            A = tl.where(t[:, None] > t[None, :], b[:, None] * kk * D, 0.0)
+            tl.store(inverse + tile, unit_lower_inverse(A, C).to(inverse.dtype.element_ty))
 
 
 @triton.jit

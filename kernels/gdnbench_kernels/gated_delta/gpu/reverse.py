@@ -16,9 +16,9 @@ def run(
     q: Tensor,
     k: Tensor,
     do: Tensor,
-    inverse: Tensor,
     attention: Tensor,
     rows: Tensor,
+    inverse: Tensor | None = None,
     dstates: Tensor | None = None,
     dx: Tensor | None = None,
     final_grad: Tensor | None = None,
@@ -30,7 +30,8 @@ def run(
     Args:
         layout: sizes.
         segments: pieces of a sequence, which run side by side.
-        q, k, inverse, attention, rows: as the package describes.
+        q, k, attention, rows: as the package describes.
+        inverse: as the package describes; None: there is no delta rule (`ssd`), so dX is dDelta.
         do: gradient of the output ``[B, T, HV, V]``.
         dstates, dx: together; the gradient of the state at each chunk's end ``[N, HV, K, V]``, and of X
             ``[B, T, HV, V]``.
@@ -107,10 +108,12 @@ def reverse_kernel(
         q_tile = tl.load(q + (token + t)[:, None] * q_st + kc[None, :], mask=here & in_k[None, :], other=0.0)
         k_tile = tl.load(k + (token + t)[:, None] * k_st + kc[None, :], mask=here & in_k[None, :], other=0.0)
         do_tile = tl.load(do + (token + t)[:, None] * do_st + vc[None, :], mask=here & in_v, other=0.0)
-        T_tile = tl.load(inverse + block * C * C + t[:, None] * C + t[None, :])
+        if inverse is not None:
+            T_tile = tl.load(inverse + block * C * C + t[:, None] * C + t[None, :])
         P_tile = tl.load(attention + block * C * C + t[:, None] * C + t[None, :])
         row = rows + block * R * C
-        recall = tl.load(row + C + t)
+        if inverse is not None:
+            recall = tl.load(row + C + t)
         read = tl.load(row + 2 * C + t)
         write = tl.load(row + 3 * C + t)
         total = tl.exp2(tl.load(row + 5 * C - 1))
@@ -121,13 +124,17 @@ def reverse_kernel(
             tl.store(at, dS_half, mask=in_k[:, None] & in_v)
         dDelta = tl.dot(k_tile, dS_half, input_precision="ieee") * write[:, None]
         dDelta = tl.dot(tl.trans(P_tile), do_tile, dDelta, input_precision="ieee")
-        dX = tl.dot(tl.trans(T_tile), dDelta.to(DT), input_precision="ieee")
+        if inverse is not None:
+            dX = tl.dot(tl.trans(T_tile), dDelta.to(DT), input_precision="ieee")
+        else:
+            dX = dDelta
         if dx is not None:
             at = dx + batch * dx_sb + (token + t)[:, None] * dx_st + head * dx_sh + vc[None, :]
             tl.store(at, dX.to(dx.dtype.element_ty), mask=here & in_v)
         dS = dS * total
         dS = tl.dot(tl.trans(q_tile), (read[:, None] * do_tile.to(tl.float32)).to(DT), dS, input_precision="ieee")
-        dS = tl.dot(tl.trans(k_tile), (-recall[:, None] * dX).to(DT), dS, input_precision="ieee")
+        if inverse is not None:
+            dS = tl.dot(tl.trans(k_tile), (-recall[:, None] * dX).to(DT), dS, input_precision="ieee")
 
     if initial_grad is not None:
         tl.store(initial_grad + place, dS, mask=in_k[:, None] & in_v)

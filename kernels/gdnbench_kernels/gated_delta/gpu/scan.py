@@ -15,8 +15,8 @@ def run(
     *,
     k: Tensor,
     v: Tensor,
-    inverse: Tensor,
     rows: Tensor,
+    inverse: Tensor | None = None,
     initial: Tensor | None = None,
     q: Tensor | None = None,
     attention: Tensor | None = None,
@@ -32,10 +32,12 @@ def run(
     Args:
         layout: sizes.
         segments: pieces of a sequence, which run side by side.
-        k, v, inverse, rows: as the package describes.
+        k, v, rows: as the package describes.
+        inverse: as the package describes; None: there is no delta rule (`ssd`), so Delta is beta v.
         initial: float32 ``[pieces, HV, K, V]``.
         q, attention, output: together; ``output [B, T, HV, V]`` is written.
-        states, delta: together; the state at each chunk's start ``[N, HV, K, V]`` and ``Delta [B, T, HV, V]``.
+        states: the state at each chunk's start ``[N, HV, K, V]``, written.
+        delta: ``Delta [B, T, HV, V]``, written; with ``states`` and ``inverse`` only.
         final: float32 ``[pieces, HV, K, V]``, the state at each piece's end.
         transition: float32 ``[pieces, HV, K, K]``, the matrix M of a piece: ``final = M initial + ...``.
         lengths: int32 ``[pieces, HV]``, walk only so many of the last chunks (`segments.reach`), from a zero state.
@@ -119,10 +121,12 @@ def scan_kernel(
         block = (slot + n).to(tl.int64) * HV + head
         k_tile = tl.load(k + (token + t)[:, None] * k_st + kc[None, :], mask=here & (kc < K)[None, :], other=0.0)
         v_tile = tl.load(v + (token + t)[:, None] * v_st + vc[None, :], mask=here & in_v, other=0.0)
-        T_tile = tl.load(inverse + block * C * C + t[:, None] * C + t[None, :])
+        if inverse is not None:
+            T_tile = tl.load(inverse + block * C * C + t[:, None] * C + t[None, :])
         row = rows + block * R * C
         beta = tl.load(row + t)
-        recall = tl.load(row + C + t)
+        if inverse is not None:
+            recall = tl.load(row + C + t)
         write = tl.load(row + 3 * C + t)
         total = tl.exp2(tl.load(row + 5 * C - 1))
 
@@ -130,8 +134,11 @@ def scan_kernel(
         if states is not None:
             tl.store(states + block * K * V + kc[:, None] * V + vc[None, :], S_half, mask=in_k & in_v)
         X = beta[:, None] * v_tile.to(tl.float32)
-        X -= recall[:, None] * tl.dot(k_tile, S_half, input_precision="ieee")
-        D = tl.dot(T_tile, X.to(DT), input_precision="ieee")
+        if inverse is not None:
+            X -= recall[:, None] * tl.dot(k_tile, S_half, input_precision="ieee")
+            D = tl.dot(T_tile, X.to(DT), input_precision="ieee")
+        else:
+            D = X
         if delta is not None:
             at = delta + batch * delta_sb + (token + t)[:, None] * delta_st + head * delta_sh + vc[None, :]
             tl.store(at, D.to(DT), mask=here & in_v)

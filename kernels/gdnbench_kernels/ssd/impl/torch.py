@@ -11,8 +11,8 @@ CHUNK_SIZE = 64
 
 @in_full_precision
 def ssd(
-    c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor, *, initial_state: Tensor | None
-) -> tuple[Tensor, Tensor]:
+    c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor, *, initial_state: Tensor | None, output_final_state: bool
+) -> tuple[Tensor, Tensor | None]:
     """Run the block decomposition of the semiseparable matrix (Transformers are SSMs, section 6); see `ssd.api.ssd`."""
     length, group = x.shape[1], x.shape[2] // c.shape[2]
     size = min(CHUNK_SIZE, length)
@@ -33,5 +33,4 @@ def ssd(
         else:
             outputs.append(inside[:, :, n] + readers[:, :, n] @ state)
             state = total[:, :, n] * state + written[:, :, n]
-    assert state is not None
-    return chunks.join(torch.stack(outputs, 2), length), state
+    return chunks.join(torch.stack(outputs, 2), length), state if output_final_state else None

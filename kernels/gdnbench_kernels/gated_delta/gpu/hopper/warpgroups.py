@@ -72,6 +72,15 @@ def registers(warpgroups: int, resident: int) -> tuple[int, int]:
     return at_launch, min(with_state, MOST_REGISTERS)
 
 
+def pairs(key_dim: int, programs: int, *, inverse: bool, group: int) -> bool:
+    """Return whether two heads of a ``group`` should share a program of a walk, one to each warpgroup.
+
+    Then q and k are loaded once for both. It pays where these outweigh all else that is loaded: with many keys and
+    without an inverse; and where a pair's loads still fit, and pairs enough are left for the GPU.
+    """
+    return 64 < key_dim <= 128 and not inverse and group % 2 == 0 and programs >= 2 * SMS
+
+
 @gluon.jit
 def allocate(descriptor, count: gl.constexpr):
     """Return shared memory for ``count`` tiles of ``descriptor``."""

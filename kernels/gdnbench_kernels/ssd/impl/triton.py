@@ -1,0 +1,80 @@
+"""Our own kernels, as operators of PyTorch: the chunked walk of the gated delta rule, without the delta."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gdnbench_kernels.gated_delta import arguments
+from gdnbench_kernels.gated_delta.gpu.layout import Layout
+from gdnbench_kernels.gpu import hardware
+from gdnbench_kernels.ssd.gpu import passes
+
+why_unavailable = hardware.why_unavailable
+
+_forward = torch.library.custom_op("gdnbench::ssd", passes.forward, mutates_args=())
+_backward = torch.library.custom_op("gdnbench::ssd_backward", passes.backward, mutates_args=())
+
+
+def refuses(c: Tensor, b: Tensor, x: Tensor) -> str | None:
+    """Return what the kernels do not serve: head dims out of range, or other than half precision on a GPU."""
+    names = ("c", "b", "x")
+    where = None if hardware.INTERPRETED else arguments.beyond_half_on_gpu(c, b, x, names=names)
+    return where or arguments.beyond_head_dims(c, x, names=("c", "x"))
+
+
+def ssd(
+    c: Tensor,
+    b: Tensor,
+    x: Tensor,
+    g: Tensor,
+    dt: Tensor,
+    *,
+    initial_state: Tensor | None,
+    output_final_state: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Run the kernels; see `ssd.api.ssd`."""
+    if initial_state is not None:
+        initial_state = initial_state.float().contiguous()
+    output, final = _forward(c, b, x, g, dt, initial_state, output_final_state)
+    return output, final if output_final_state else None
+
+
+@_forward.register_fake
+def _(
+    c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor, initial_state: Tensor | None, output_final_state: bool
+) -> tuple[Tensor, Tensor]:
+    return passes.results(x, Layout.of(c, x, None), output_final_state)
+
+
+@_backward.register_fake
+def _(
+    c: Tensor,
+    b: Tensor,
+    x: Tensor,
+    g: Tensor,
+    dt: Tensor,
+    initial_state: Tensor | None,
+    do: Tensor,
+    d_final: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dc, db, dx, dg, ddt = (like.new_empty(like.shape) for like in (c, b, x, g, dt))
+    return dc, db, dx, dg, ddt, g.new_empty(0 if initial_state is None else initial_state.shape, dtype=torch.float32)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs[:6])
+
+
+def _differentiate(ctx: Any, do: Tensor | None, d_final: Tensor | None) -> tuple[Tensor | None, ...]:
+    x, initial_state = ctx.saved_tensors[2], ctx.saved_tensors[5]
+    if do is None:
+        do = x.new_zeros(x.shape)
+    if d_final is not None:
+        d_final = d_final.contiguous() if d_final.numel() else None
+    *found, d_initial = _backward(*ctx.saved_tensors, do, d_final)
+    return *found, None if initial_state is None else d_initial, None
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
