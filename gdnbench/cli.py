@@ -11,6 +11,18 @@ import typer
 from rich.console import Console
 
 from gdnbench.errors import GdnbenchError
+from gdnbench.options import (
+    BackendOption,
+    CorpusOption,
+    DeviceOption,
+    MixerOption,
+    ReportsOption,
+    ResultsOption,
+    Selected,
+    TokenizerOption,
+    WorkersOption,
+    chooses_preset,
+)
 from gdnbench.version import __version__
 
 app = typer.Typer(
@@ -29,20 +41,6 @@ UsageProblem: type[Exception] = next(
 )
 
 INTERRUPTED = 130  # the exit code of Ctrl-C, into which some versions of Typer turn it themselves
-
-PresetArgument = Annotated[str, typer.Argument(help="name of a preset, or path of a .yaml file")]
-ResultsOption = Annotated[Path, typer.Option("--results", help="folder of the result sets")]
-ReportsOption = Annotated[Path, typer.Option("--reports", help="folder of the rendered reports")]
-SetOption = Annotated[str | None, typer.Option("--set", help="name of the result set; default: the preset's")]
-CorpusOption = Annotated[str | None, typer.Option(help="corpus: stdlib, text:<folder>, wikitext-103[:<folder>], ...")]
-TokenizerOption = Annotated[str | None, typer.Option(help="tokenizer: bytes, bpe:<vocabulary>, gpt2[:<file>]")]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; nothing falls back to another device")]
-BackendOption = Annotated[str | None, typer.Option(help="backend of all operations, or: gated_delta=triton,wkv7=fla")]
-AlsoOption = Annotated[
-    list[str],
-    typer.Option("--also", help="where a corpus that the preset also evaluates on lies: name:<folder>; repeatable"),
-]
-MixerOption = Annotated[list[Path], typer.Option("--mixer", help="file with a mixer of your own; repeatable")]
 
 
 class ChangedCode(StrEnum):
@@ -64,75 +62,72 @@ def presets() -> None:
 
 
 @app.command()
+@chooses_preset
 def plan(
-    preset: PresetArgument,
-    results: ResultsOption = Path("results"),
-    set_name: SetOption = None,
-    workers: Annotated[int | None, typer.Option(help="runs at once; default: the number of cores on a CPU")] = None,
-    corpus: CorpusOption = None,
-    tokenizer: TokenizerOption = None,
-    device: DeviceOption = None,
-    backend: BackendOption = None,
-    mixer: MixerOption = [],
+    selected: Selected,
     as_json: Annotated[bool, typer.Option("--json", help="print all run specifications as JSON")] = False,
 ) -> None:
     """Print what a preset runs, with the expected time and memory; run nothing."""
     from gdnbench import launch
     from gdnbench.configuration import to_mapping
 
-    _add_mixers(mixer)
-    chosen = launch.choose(preset, corpus=corpus, tokenizer=tokenizer, device=device, backend=backend)
-    outlook = launch.outlook(chosen, results, set_name or chosen.set, workers)
+    outlook = launch.outlook(selected.chosen, selected.results, selected.set, selected.workers, selected.only)
     if as_json:
-        print(json.dumps([{"run_id": s.run_id, **to_mapping(s)} for s in outlook.plan.runs], indent=1))
+        print(json.dumps([{"run_id": s.run_id, **to_mapping(s)} for s in outlook.runs], indent=1))
         return
     for line in outlook.lines():
         print(line)
 
 
 @app.command()
+@chooses_preset
 def reproduce(
-    preset: PresetArgument,
-    results: ResultsOption = Path("results"),
+    selected: Selected,
     reports: ReportsOption = Path("reports"),
-    set_name: SetOption = None,
-    workers: Annotated[int | None, typer.Option(help="runs at once; default: the number of cores on a CPU")] = None,
-    corpus: CorpusOption = None,
-    tokenizer: TokenizerOption = None,
-    device: DeviceOption = None,
-    backend: BackendOption = None,
-    mixer: MixerOption = [],
-    also: AlsoOption = [],
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="stop after so long; what is most important is run first")
+    ] = None,
+    whole_runs: Annotated[
+        bool, typer.Option("--whole-runs", help="with --max-minutes: start no run that is expected to take longer")
+    ] = False,
+    allow_epochs: Annotated[
+        float | None, typer.Option(min=0, help="how often a run may see its corpus, in place of the preset's limit")
+    ] = None,
     deterministic: Annotated[bool, typer.Option(help="refuse operations that could differ between runs")] = False,
     changed_code: Annotated[ChangedCode, typer.Option(help="a checkpoint of other source files")] = ChangedCode.REFUSE,
     report: Annotated[bool, typer.Option(help="render the report afterwards")] = True,
 ) -> None:
     """Run what is missing of a preset and render its report; call it again to go on after an interruption."""
     from gdnbench import launch
-    from gdnbench.environment import check_device
+    from gdnbench.runs.limit import TimeLimit
 
-    _add_mixers(mixer)
-    chosen = launch.choose(preset, corpus=corpus, tokenizer=tokenizer, device=device, backend=backend, also=also)
-    name = set_name or chosen.set
-    check_device(chosen.preset.device)
+    if whole_runs and max_minutes is None:
+        raise GdnbenchError("--whole-runs goes with --max-minutes")
+    limit = None if max_minutes is None else TimeLimit(seconds=60 * max_minutes, whole=whole_runs)
+    chosen, name = launch.repeating(selected.chosen, allow_epochs), selected.set
+    launch.check_machine(chosen)
     hint = launch.better_preset(chosen.preset)
     if hint:
         print(hint)
-    for line in launch.outlook(chosen, results, name, workers).summary():
-        print(line)
+    for line in launch.outlook(chosen, selected.results, name, selected.workers, selected.only).summary(limit):
+        print(line, flush=True)
     summary = launch.run(
         chosen,
-        results,
+        selected.results,
         name,
-        workers=workers,
+        workers=selected.workers,
         deterministic=deterministic,
         changed_code=changed_code.value,
-        mixers=tuple(mixer),
+        mixers=selected.mixers,
+        limit=limit,
+        only=selected.only,
         console=Console(),
     )
-    print(f"{len(summary.stored)} runs stored in {results / name}")
+    print(f"{len(summary.stored)} runs stored in {selected.results / name}")
+    if summary.left and not summary.failed:
+        print(launch.left_line(summary, ["gdnbench", *sys.argv[1:]]))
     if report:
-        _render(results, reports, name)
+        _render(selected.results, reports, name)
     if summary.failed:
         raise GdnbenchError(
             f"{len(summary.failed)} runs failed: {', '.join(summary.failed)}; run the same command again"
@@ -194,7 +189,7 @@ def coord_check(
     mixer: MixerOption = [],
     results: ResultsOption = Path("results"),
     set_name: Annotated[str, typer.Option("--set", help="name of the result set")] = "coord-check",
-    workers: Annotated[int | None, typer.Option(help="runs at once")] = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Check that activations and their updates keep their size over widths: slopes with intervals, and a verdict."""
     from gdnbench import launch

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +12,20 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from gdnbench import outlook as ahead
 from gdnbench.configuration import from_mapping, to_mapping
 from gdnbench.data import corpus_label
-from gdnbench.environment import check_device_name, usable_cores
-from gdnbench.errors import GdnbenchError
+from gdnbench.environment import check_device, check_device_name, usable_cores
+from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.files import write_text
 from gdnbench.models.config import parse_backend
 from gdnbench.models.parametrization import Parametrization, label
 from gdnbench.models.parametrization.document import rows_as_text
+from gdnbench.outlook import Outlook
 from gdnbench.plan import estimate
-from gdnbench.plan.budgets import counts
-from gdnbench.plan.expand import Plan, expand
+from gdnbench.plan.expand import expand
 from gdnbench.plan.sections import merged
-from gdnbench.plan.spec import Data, RunSpec
-from gdnbench.plan.speed import Speeds, speeds
+from gdnbench.plan.spec import Data
 from gdnbench.presets import Preset, load_preset, preset_names
 from gdnbench.presets.load import check_preset
 from gdnbench.results import Record, Store
@@ -108,81 +109,47 @@ def _slug(value: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", value.rstrip("/").rpartition("/")[2].lower()).strip("-")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outlook:
-    """A plan with what of it is stored, and what the rest is expected to take."""
-
-    plan: Plan
-    stored: frozenset[str]
-    costs: Mapping[str, estimate.Cost]
-    workers: int
-    rate_source: str
-    damaged: tuple[str, ...] = ()
-
-    def summary(self) -> list[str]:
-        """Return the totals as lines."""
-        missing = [spec for spec in self.plan.runs if spec.run_id not in self.stored]
-        mean = sum(self.costs[s.run_id].seconds for s in self.plan.runs) / max(1, len(self.plan.runs))
-        seconds = [self.costs[spec.run_id].seconds for spec in missing] + [mean] * self.plan.later
-        peak = max((cost.peak_gib for cost in self.costs.values()), default=0.0) * self.workers
-        later = f", about {self.plan.later} more once the first losses are known" if self.plan.later else ""
-        return [
-            *self.damaged,
-            f"{self.plan.preset.name}: {len(self.plan.runs)} runs{later}; {len(self.stored)} stored",
-            f"expected: {estimate.makespan(seconds, self.workers) / 60:.1f} min with {self.workers} at once, "
-            f"up to {peak:.1f} GiB of memory ({self.rate_source})",
-        ]
-
-    def lines(self) -> list[str]:
-        """Return every run with its realised sizes and costs, then the totals."""
-        head = f"{'run':64} {'params':>10} {'non-emb':>10} {'MLP':>10} {'match':>7} {'seconds':>8} {'GiB':>5}"
-        return [head, *map(self._line, self.plan.runs), *self.summary()]
-
-    def _line(self, spec: RunSpec) -> str:
-        length = spec.training.seq_len if spec.training else 64
-        sizes, cost = counts(spec.model, length), self.costs[spec.run_id]
-        mark = "stored" if spec.run_id in self.stored else f"{cost.seconds:.1f}"
-        match = f"{spec.matched.deviation:+.2%}" if spec.matched else ""
-        widths = spec.model.mlp_width
-        mlp = (
-            "ratio"
-            if widths is None
-            else "/".join(map(str, dict.fromkeys(widths if isinstance(widths, tuple) else [widths])))
-        )
-        return (
-            f"{spec.run_id:64} {sizes.params_total:>10,} {sizes.params_non_embedding:>10,} {mlp:>10} {match:>7} "
-            f"{mark:>8} {cost.peak_gib:>5.1f}"
-        )
+def outlook(chosen: Chosen, root: Path, name: str, workers: int | None, only: Sequence[str] = ()) -> Outlook:
+    """Look ahead at a chosen preset (`gdnbench.outlook.outlook`)."""
+    return ahead.outlook(chosen.preset, root, name, _workers(chosen, workers), only)
 
 
-def outlook(chosen: Chosen, root: Path, name: str, workers: int | None) -> Outlook:
-    """Look ahead: expand the plan by what is stored and estimate the rest; nothing is run."""
-    store = Store(root, name)
-    records = store.records()
-    plan = expand(chosen.preset, _losses(records))
-    known = known_speeds(root, records, chosen.preset.device)
-    costs = {
-        spec.run_id: estimate.Cost(seconds=estimate.seconds(spec, known), peak_gib=estimate.peak_gib(spec))
-        for spec in plan.runs
-    }
-    stored = frozenset(record.run_id for record in records) & costs.keys()
-    return Outlook(
-        plan=plan,
-        stored=stored,
-        costs=costs,
-        workers=_workers(chosen, workers),
-        rate_source=known.source,
-        damaged=tuple(store.damaged),
+def experiments(preset: Preset, names: str) -> tuple[str, ...]:
+    """Return experiments named in a text, separated by commas; raise with the nearest names where one is not there."""
+    known = [experiment.name for experiment in preset.experiments]
+    chosen = tuple(filter(None, map(str.strip, names.split(","))))
+    for name in chosen:
+        if name not in known:
+            raise unknown(f"experiment of {preset.name}", name, known)
+    return chosen
+
+
+def repeating(chosen: Chosen, epochs: float | None) -> Chosen:
+    """Return the preset with another limit on how often a run may see its corpus; None: its own."""
+    if epochs is None:
+        return chosen
+    return dataclasses.replace(chosen, preset=dataclasses.replace(chosen.preset, max_epochs=epochs))
+
+
+def check_machine(chosen: Chosen) -> None:
+    """Raise unless the preset's device is here and computes in its type; the message says what it would take."""
+    preset = chosen.preset
+    try:
+        check_device(preset.device, preset.dtype)
+    except GdnbenchError as error:
+        peak = max(estimate.peak_gib(spec) for spec in expand(preset, {}).runs)
+        raise GdnbenchError(
+            f"preset {preset.name}: {error}; it takes an NVIDIA GPU with {preset.dtype} and about {peak:.1f} GiB of "
+            f"memory (`gdnbench plan {preset.name}` looks ahead without one)"
+        ) from None
+
+
+def left_line(summary: Summary, command: Sequence[str]) -> str:
+    """Return what is left after a limit of time, and the command that goes on."""
+    return (
+        f"time is up: about {summary.left} runs are left, {summary.left_seconds / 60:.1f} min of work one after the "
+        f"other; go on with: {shlex.join(command)}"
     )
-
-
-def known_speeds(root: Path, records: Sequence[Record], device: str) -> Speeds:
-    """Return what to expect of a device: from a set's own runs, else from those of the sets beside it, else a probe."""
-    own = speeds(records, device)
-    if own.measured:
-        return own
-    others = [path.parent.name for path in sorted(root.glob("*/runs"))]
-    return speeds((record for name in others for record in Store(root, name).records()), device)
 
 
 def run(
@@ -220,7 +187,7 @@ def run(
     known = [spec for spec in expand(chosen.preset, _losses(records)).runs if not only or spec.experiment in only]
     texts.check_content(known, records, store)
     texts.check_epochs(known, chosen.preset.max_epochs)
-    speed = known_speeds(root, records, chosen.preset.device)
+    speed = ahead.known_speeds(root, records, chosen.preset.device)
     data = Data(corpus=chosen.preset.corpus, tokenizer=chosen.preset.tokenizer).placeless()
     published = dataclasses.replace(chosen.preset, corpus=data.corpus, tokenizer=data.tokenizer)
     published = _relocated(published, corpus_label)

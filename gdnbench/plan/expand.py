@@ -19,11 +19,16 @@ from gdnbench.presets.schema import OVER_WIDTH, SWEEPS
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The runs that are known now, and how many more follow once their losses are known."""
+    """The runs that are known now, and those that follow once their losses are known: about how many like which run."""
 
     preset: Preset
     runs: tuple[RunSpec, ...]
-    later: int
+    following: tuple[tuple[RunSpec, int], ...]
+
+    @property
+    def later(self) -> int:
+        """About how many runs follow."""
+        return sum(count for _, count in self.following)
 
 
 Cell = Callable[[Losses], tuple[list[RunSpec], int]]
@@ -41,13 +46,14 @@ class Planner:
     def plan(self, losses: Losses) -> Plan:
         """Return the runs given the losses so far."""
         runs: list[RunSpec] = []
-        later = 0
+        following = []
         for cell in self._cells:
             found, more = cell(losses)
             runs += found
-            later += more
+            if more:
+                following.append((found[-1], more))
         unique = {spec.run_id: spec for spec in runs}
-        return Plan(preset=self.preset, runs=tuple(unique.values()), later=later)
+        return Plan(preset=self.preset, runs=tuple(unique.values()), following=tuple(following))
 
 
 def expand(preset: Preset, losses: Losses) -> Plan:

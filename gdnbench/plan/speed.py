@@ -8,6 +8,7 @@ from math import log
 
 import torch
 
+from gdnbench.environment import device_name
 from gdnbench.results import Record
 
 # Share of the probed matrix-product rate that small models reach on a CPU.
@@ -73,12 +74,17 @@ def share(device: str, params: float) -> float:
 
 
 def speeds(records: Iterable[Record], device: str) -> Speeds:
-    """Return what to expect of a device from stored training runs on it, or failing these from a probe."""
+    """Return what to expect of a device from stored training runs on it, or failing these from a probe.
+
+    Runs on another processor count only where the device is not here at all.
+    """
+    here = None if device == "cuda" and not torch.cuda.is_available() else device_name(device)
     found, names = [], set()
     for record in records:
-        if (measured := _measured(record, device)) is not None:
+        name = str(record.environment.get("device", device))
+        if here in (None, name) and (measured := _measured(record, device)) is not None:
             found.append(measured)
-            names.add(str(record.environment.get("device", device)))
+            names.add(name)
     if found:
         source = f"by the speed of {len(found)} stored runs on {' and '.join(sorted(names))}"
         return Speeds(device=device, peak=NOMINAL_GPU_RATE, measured=tuple(found), source=source)

@@ -1,0 +1,100 @@
+"""Options that several commands share, and those that choose a preset as one thing."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gdnbench.launch import Chosen
+
+PresetArgument = Annotated[str, typer.Argument(help="name of a preset, or path of a .yaml file")]
+ResultsOption = Annotated[Path, typer.Option("--results", help="folder of the result sets")]
+ReportsOption = Annotated[Path, typer.Option("--reports", help="folder of the rendered reports")]
+SetOption = Annotated[str | None, typer.Option("--set", help="name of the result set; default: the preset's")]
+CorpusOption = Annotated[
+    str | None,
+    typer.Option(help="corpus: stdlib, text:<folder>[#<train files>], wikitext-103[:<folder>], ..."),
+]
+TokenizerOption = Annotated[str | None, typer.Option(help="tokenizer: bytes, bpe:<vocabulary>, gpt2[:<file>]")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; nothing falls back to another device")]
+BackendOption = Annotated[str | None, typer.Option(help="backend of all operations, or: gated_delta=triton,wkv7=fla")]
+AlsoOption = Annotated[
+    list[str],
+    typer.Option("--also", help="where a corpus that the preset also uses lies: name:<folder>; repeatable"),
+]
+MixerOption = Annotated[list[Path], typer.Option("--mixer", help="file with a mixer of your own; repeatable")]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="runs at once, on a GPU sharing it; default: 1 on a GPU, else as many as cores")
+]
+OnlyOption = Annotated[str, typer.Option("--only", help="experiments, separated by commas; default: all")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Selected:
+    """A preset as the options of a command chose it.
+
+    Attributes:
+        chosen: the preset with the options' overrides.
+        results: folder of the result sets.
+        set: name of the result set.
+        workers: runs at once, if that was given.
+        only: experiments that are wanted; empty: all.
+        mixers: files of mixers from outside the repository.
+    """
+
+    chosen: "Chosen"
+    results: Path
+    set: str
+    workers: int | None
+    only: tuple[str, ...]
+    mixers: tuple[Path, ...]
+
+
+def _select(
+    preset: PresetArgument,
+    results: ResultsOption = Path("results"),
+    set_name: SetOption = None,
+    workers: WorkersOption = None,
+    only: OnlyOption = "",
+    corpus: CorpusOption = None,
+    tokenizer: TokenizerOption = None,
+    device: DeviceOption = None,
+    backend: BackendOption = None,
+    also: AlsoOption = [],
+    mixer: MixerOption = [],
+) -> Selected:
+    from gdnbench import launch
+    from gdnbench.models import registry
+
+    for path in mixer:
+        registry.add_file(path)
+    chosen = launch.choose(preset, corpus=corpus, tokenizer=tokenizer, device=device, backend=backend, also=also)
+    return Selected(
+        chosen=chosen,
+        results=results,
+        set=set_name or chosen.set,
+        workers=workers,
+        only=launch.experiments(chosen.preset, only),
+        mixers=tuple(mixer),
+    )
+
+
+def chooses_preset(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose a preset: it gets a `Selected` first, and its own options by name."""
+    shared = inspect.signature(_select).parameters
+    own = list(inspect.signature(command).parameters.values())[1:]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        selected = _select(**{name: given.pop(name) for name in shared})
+        command(selected, **given)
+
+    parameters = [*shared.values(), *own]
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return called
