@@ -102,7 +102,11 @@ class Attention(Mixer):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         past = 0 if state is None else int(state["length"])
-        q, k = self._rotate(q, past), self._rotate(k, past)
+        if state is None and shared is not None and "rotation" in shared:
+            rotation = shared["rotation"]
+        else:
+            rotation = self._rotation(x, past, past + x.shape[1])
+        q, k = _rotate(q, rotation), _rotate(k, rotation)
         if state is not None:
             new |= _append(state, k, v)
             k, v = new["k"][:, : past + x.shape[1]], new["v"][:, : past + x.shape[1]]
@@ -115,15 +119,16 @@ class Attention(Mixer):
     def _convs(self) -> list[ShortConvolution]:
         return [conv for conv in self.convs if isinstance(conv, ShortConvolution)]
 
-    def _rotate(self, x: Tensor, past: int) -> Tensor:
-        """Turn ``x [B, T, H, head_dim]`` by its positions, which start at ``past``."""
+    def shares(self, x: Tensor) -> Shared:
+        """Return the cosines and sines of all positions' angles."""
+        return {"rotation": self._rotation(x, 0, x.shape[1])}
+
+    def _rotation(self, x: Tensor, start: int, end: int) -> Tensor:
+        """Return cosines and sines ``[2, end - start, 1, head_dim / 2]`` for positions, on the device of x."""
         half = self.head_dim // 2
         wavelengths = self.theta ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
-        positions = torch.arange(past, past + x.shape[1], device=x.device, dtype=torch.float64)
-        angles = (positions[:, None] * wavelengths)[:, None]
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        a, b = x.chunk(2, -1)
-        return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+        angles = (torch.arange(start, end, device=x.device, dtype=torch.float64)[:, None] * wavelengths)[:, None]
+        return torch.stack([angles.cos(), angles.sin()]).to(torch.promote_types(x.dtype, torch.float32))
 
     def init_state(self, batch_size: int) -> State:
         """Return an empty cache; it grows by doubling, so that a token costs no copy of all before it."""
@@ -149,6 +154,13 @@ class Attention(Mixer):
         matrices = 2 * self.width * ((3 if self.g_proj is not None else 2) * queries + 2 * keys)
         convs = sum(conv.flops_per_token() for conv in self._convs())
         return matrices + convs + 2 * queries * (context + 1)
+
+
+def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Turn ``x [B, T, H, head_dim]`` by the angles of its positions."""
+    cos, sin = rotation
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1).to(x.dtype)
 
 
 def _append(state: State, k: Tensor, v: Tensor) -> State:

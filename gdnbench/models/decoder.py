@@ -20,6 +20,7 @@ from gdnbench.models.parametrization import Parametrization, Rule, apply
 from gdnbench.models.pattern import layer_mixers
 from gdnbench.models.projection import Projection
 from gdnbench.models.roles import Multiplier, Role, declare, normal
+from gdnbench.models.running import Running, running
 
 
 class Embedding(nn.Module):
@@ -95,6 +96,8 @@ class Decoder(nn.Module):
         self.config = config
         self.rules: tuple[Rule, ...] = ()
         self.impl = {"linear_cross_entropy": config.backend_of("linear_cross_entropy")}
+        self.running = running()
+        self.residual: torch.dtype | None = None
         self.embedding = Embedding(config.vocab_size, config.width, std=config.embedding_std)
         for name in config.options:
             registry.find(name)
@@ -117,6 +120,10 @@ class Decoder(nn.Module):
     def hidden(self, tokens: Tensor) -> Tensor:
         """Return what the head reads of ``tokens [B, T]``: the last norm's output ``[B, T, D]``."""
         return self._run(self.embedding(tokens), None, step=False)[0]
+
+    def run(self, how: Running, *, residual: torch.dtype | None = None) -> None:
+        """Choose how training passes run, and the type of the residual stream under autocast; None: the embedding's."""
+        self.running, self.residual = how, residual
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats of ``targets [B, T]`` after ``tokens [B, T]``; differentiable.
@@ -153,7 +160,16 @@ class Decoder(nn.Module):
         return self.logits(x), new_state
 
     def _run(self, x: Tensor, state: list[Any] | None, *, step: bool) -> tuple[Tensor, list[Any] | None]:
+        if self.residual is not None and torch.is_autocast_enabled(x.device.type):
+            x = x.to(self.residual)
         shared: Shared = {}
+        if state is None:
+            for mixer in {block.arch: block.mixer for block in self.block_list()}.values():
+                shared |= mixer.shares(x)
+            if torch.is_grad_enabled():
+                for block in self.blocks:
+                    x = self.running.block(block, x, shared)
+                return self.running.norm(self.norm, x), None
         states = []
         for index, block in enumerate(self.blocks):
             x, carried = block(x, None if state is None else state[index], shared, step=step)

@@ -92,6 +92,13 @@ class Mixer(StatefulLayer):
         """Choose the configured backends of these operations."""
         self.impl |= {operation: config.backend_of(operation) for operation in operations}
 
+    def shares(self, x: Tensor) -> Shared:
+        """Return what all layers of this kind read in a pass from the start of ``x [B, T, D]``: computed once, for all.
+
+        Unlike a layer's own work, it is not compiled and not computed again.
+        """
+        return {}
+
     def probes(self, x: Tensor) -> dict[str, Tensor]:
         """Return inner quantities of ``x [B, T, D]`` that no module puts out, for the coordinate check."""
         return {}

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from gdnbench_baselines import transformer
 from torch.nn import functional as F
 
 from gdnbench.models import registry
@@ -66,7 +67,12 @@ def test_native_rwkv7_mixes_channels_by_squared_relu(tiny_decoder):
 @pytest.fixture
 def rotate(tiny_config):
     mixer = on_meta(tiny_config("transformer", options={"transformer": {"rope_theta": 100.0}})).blocks[0].mixer
-    return lambda x, past: mixer._rotate(x[None, None, None].expand(1, 1, 4, 8), past)[0, 0, 0]
+
+    def turned(x, position):
+        x = x[None, None, None].expand(1, 1, 4, 8)
+        return transformer._rotate(x, mixer._rotation(x, position, position + 1))[0, 0, 0]
+
+    return turned
 
 
 def test_rotary_scores_depend_on_the_distance_only(rotate):

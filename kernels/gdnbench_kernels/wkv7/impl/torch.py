@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gdnbench_kernels import chunks
+from gdnbench_kernels import checks, chunks
 from gdnbench_kernels.precision import in_full_precision
 
 # Keys are divided by their cumulative decay inside a chunk. RWKV-7 bounds the log decay of a token by -e^-0.5, so
@@ -24,7 +24,7 @@ def wkv7(
     ``k' = k e^{-W_t}``; its output is ``r' S + tril(r' k'^T) v + tril(r' b'^T) u`` with ``r' = r e^{W_t}``.
     """
     # Read on a CPU only: on a GPU it would make the host wait.
-    if w.device.type == "cpu" and (lowest := w.min().item()) < SMALLEST_LOG_DECAY:
+    if w.is_cpu and checks.may_read(w) and (lowest := w.min().item()) < SMALLEST_LOG_DECAY:
         raise ValueError(
             f"w: log decay {lowest:.3g} is below {SMALLEST_LOG_DECAY}, which the chunked form cannot hold; "
             "impl='reference' serves any decay"

@@ -1,0 +1,86 @@
+"""How a decoder's blocks run in training: as they are or compiled, and what of them is computed again backward."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from gdnbench.models.mixer import Shared
+
+# PyTorch's operators whose results are kept; all others are one pass over memory, as are these two of ours.
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "_scaled_dot_product_")
+CHEAP = ("gdnbench::short_convolution", "gdnbench::gated_norm")
+# A process may train many widths and architectures: each compiles the same function anew.
+FORMS = 256
+
+
+@dataclass(frozen=True)
+class Running:
+    """How the parts of a training pass are called.
+
+    Attributes:
+        block: maps a block, its input ``[B, T, D]`` and what layers share (which it adds to) to its output.
+        norm: calls a norm that stands outside of blocks.
+    """
+
+    block: Callable[[nn.Module, Tensor, Shared], Tensor]
+    norm: Callable[[nn.Module, Tensor], Tensor]
+
+
+def running(
+    *, compile: bool = False, recompute: Literal["none", "cheap"] = "none", compiler: str = "inductor"
+) -> Running:
+    """Return a way to run blocks.
+
+    Args:
+        compile: each is one graph, without breaks; layers of one kind and shape share the code.
+        recompute: ``cheap``: of a block, products and mixers are kept for the backward pass, the rest is computed again.
+        compiler: backend of `torch.compile`.
+    """
+    block = _block_again if recompute == "cheap" else _block
+    if not compile:
+        return Running(block, _norm)
+    torch._dynamo.config.recompile_limit = max(FORMS, torch._dynamo.config.recompile_limit)
+    torch._dynamo.config.accumulated_recompile_limit = max(FORMS, torch._dynamo.config.accumulated_recompile_limit)
+    compiled = functools.partial(torch.compile, fullgraph=True, dynamic=False, backend=compiler)
+    return Running(compiled(block), compiled(_norm))
+
+
+def _block(block: nn.Module, x: Tensor, shared: Shared) -> Tensor:
+    y: Tensor = block(x, None, shared)[0]
+    return y
+
+
+def _norm(norm: nn.Module, x: Tensor) -> Tensor:
+    y: Tensor = norm(x)
+    return y
+
+
+def _block_again(block: nn.Module, x: Tensor, shared: Shared) -> Tensor:
+    # No random numbers are drawn in a block, and to look for their state would make the host wait.
+    settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": _contexts}
+    y, new = checkpoint(lambda x, given: _block_alone(block, x, given), x, shared, **settings)
+    shared.update(new)
+    return y
+
+
+def _block_alone(block: nn.Module, x: Tensor, given: Shared) -> tuple[Tensor, Shared]:
+    """Return what `_block` does and what it adds to ``given``, which stays as it is: it may be called again."""
+    held = dict(given)
+    y = _block(block, x, held)
+    return y, {name: value for name, value in held.items() if name not in given}
+
+
+def _policy(context: Any, operator: Any, *arguments: Any, **settings: Any) -> CheckpointPolicy:
+    """Return whether the result of an operator of PyTorch is kept."""
+    namespace, _, name = str(operator._schema.name).partition("::")
+    product = name.startswith(PRODUCTS[-1]) or name in PRODUCTS
+    kept = product if namespace in ("aten", "prims") else operator._schema.name not in CHEAP
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+_contexts = functools.partial(create_selective_checkpoint_contexts, _policy)
