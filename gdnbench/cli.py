@@ -139,7 +139,7 @@ def report(
     set_name: Annotated[str, typer.Argument(metavar="SET", help="name of a result set")],
     results: ResultsOption = Path("results"),
     reports: ReportsOption = Path("reports"),
-    readme: Annotated[Path | None, typer.Option(help="write its kernel table into this file, too")] = None,
+    readme: Annotated[Path | None, typer.Option(help="write its table of timings into this file, too")] = None,
 ) -> None:
     """Render the report of a result set from its stored records."""
     _render(results, reports, set_name)
@@ -277,6 +277,45 @@ def evaluate(
         training_corpus=training_corpus,
     )
     print(json.dumps(record.flat(), indent=1))
+
+
+@app.command()
+def parity(
+    arch: Annotated[str, typer.Option(help="mixer names, separated by commas; default: all that have a peer")] = "",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--from", help="a peer's checkpoint (Hugging Face's format) in place of random weights"),
+    ] = None,
+    library: Annotated[str | None, typer.Option(help="only peers of this library")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda, for both sides; default: cuda where it works")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32, float64, or bfloat16 (autocast)")] = "float32",
+    backend: BackendOption = None,
+    seed: Annotated[int, typer.Option(help="seeds random weights and tokens")] = 0,
+    tune: Annotated[bool, typer.Option("--tune", help="let the peers' kernels search for their fastest form")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print a record as JSON in place of the table")] = False,
+) -> None:
+    """Give our models the weights of other libraries' and compare logits, loss, gradients and carried state.
+
+    Exit code 1: something differs by more than its tolerance, or was asked for by name and cannot be compared here.
+    """
+    import torch
+
+    from gdnbench.measure.parity.report import Options
+    from gdnbench.measure.parity.run import parity as compared
+    from gdnbench.models.config import DEFAULT_BACKEND, parse_backend
+
+    options = Options(
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        dtype=dtype,
+        backend=DEFAULT_BACKEND if backend is None else parse_backend(backend),
+        seed=seed,
+        tuned=tune,
+    )
+    found = compared(_words(arch), options, folder=checkpoint, library=library, say=_progress)
+    print(found.as_json() if as_json else "\n".join(found.lines()))
+    raise typer.Exit(1 if found.failed else 0)
 
 
 @bench.command("kernels")

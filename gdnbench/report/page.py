@@ -1,5 +1,6 @@
 """The page of a set: its sections in order, as content."""
 
+from gdnbench.errors import GdnbenchError
 from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Page
@@ -8,6 +9,7 @@ from gdnbench.report.sections.kernels import kernel_sections
 from gdnbench.report.sections.ledger import ledger
 from gdnbench.report.sections.measures import measures
 from gdnbench.report.sections.reproduce import appendix, reproduce
+from gdnbench.report.sections.speeds import speed_sections
 from gdnbench.report.sections.summary import summary
 from gdnbench.report.sections.transfer import transfer
 from gdnbench.report.study import Study
@@ -16,8 +18,8 @@ from gdnbench.report.study import Study
 def build_page(analysis: Analysis, command: str) -> Page:
     """Return the content of the report of an analysed set."""
     study = analysis.study
-    if study.kernels and not study.records:
-        return _kernel_page(study, command)
+    if not study.records and (study.kernels or study.speeds):
+        return _timing_page(study, command)
     title = " and ".join(dict.fromkeys(preset.title for preset in study.presets)) or f"Report of the set {study.name}"
     return Page(
         title=title,
@@ -34,10 +36,21 @@ def build_page(analysis: Analysis, command: str) -> Page:
     )
 
 
-def _kernel_page(study: Study, command: str) -> Page:
-    devices = sorted({str(record.environment.get("device")) for record in study.kernels})
+def _timing_page(study: Study, command: str) -> Page:
+    """Return the page of a set of kernel timings or of training speeds."""
+    devices = numbers.listed(sorted({str(record.environment.get("device")) for record in study.shown}))
+    if study.kernels and study.speeds:
+        raise GdnbenchError(
+            f"set {study.name} holds kernel timings and training speeds; each needs a set of its own (--set)"
+        )
+    if study.speeds:
+        return Page(
+            title=f"Training speed on {devices}",
+            subtitle=f"Our training step beside what a user would pick instead, in the set {study.name}",
+            sections=speed_sections(study, command),
+        )
     return Page(
-        title=f"Kernels on {numbers.listed(devices)}",
+        title=f"Kernels on {devices}",
         subtitle=f"The gated delta rule beside what a user would pick instead, in the set {study.name}",
         sections=kernel_sections(study, command),
     )

@@ -1,42 +1,95 @@
-"""The README's kernel table, rendered from stored records between two marks, so that no number is typed by hand."""
+"""The README's tables, rendered from stored records between two marks each, so that no number is typed by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gdnbench.errors import GdnbenchError
 from gdnbench.files import write_text
 from gdnbench.report import numbers
 from gdnbench.report.kernels import OURS, Timed, Timings, shape_text
+from gdnbench.report.speeds import Group, Speed, groups
 from gdnbench.report.tables.kernels import ratio_text
 from gdnbench.results import Record
 
-BEGIN = "<!-- kernel table: begin (written by `gdnbench report h200-kernels --readme README.md`) -->"
-END = "<!-- kernel table: end -->"
-SET = "h200-kernels"
 PEER = "fla"
 SHOWN = (("forward", "forward"), ("forward_backward", "forward and backward"))
+
+
+EMPTY = "No timing is stored yet."
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table of the README: its name, the set that it is made from, and how its text is made of that set's records."""
+
+    name: str
+    set: str
+    block: Callable[[Sequence[Record]], str]
+
+    @property
+    def begin(self) -> str:
+        """The line before it."""
+        return f"<!-- {self.name} table: begin (written by `gdnbench report {self.set} --readme README.md`) -->"
+
+    @property
+    def end(self) -> str:
+        """The line after it."""
+        return f"<!-- {self.name} table: end -->"
+
+    def replaced(self, text: str, records: Sequence[Record], where: str) -> str:
+        """Return ``text`` with the table between its marks; raise where they are not."""
+        before, begin, rest = text.partition(self.begin)
+        _, end, after = rest.partition(self.end)
+        if not begin or not end:
+            raise GdnbenchError(f"{where}: expected the lines {self.begin!r} and {self.end!r}, with the table between")
+        return f"{before}{begin}\n{self.block(records)}\n{end}{after}"
 
 
 def kernel_block(records: Sequence[Record]) -> str:
     """Return what stands between the marks: device times at default gates, by shape."""
     timings = Timings(tuple(record for record in records if record.kind == "kernel"))
     parts = [_table(timings, qk) for qk in ("given", "raw")]
-    return "\n\n".join(part for part in parts if part) or "No timing is stored yet."
+    return "\n\n".join(part for part in parts if part) or EMPTY
+
+
+def training_block(records: Sequence[Record]) -> str:
+    """Return what stands between the marks: a row for each implementation that has a time, ours first by model."""
+    timed = [record for record in records if record.metric("tokens_per_s") is not None]
+    found = groups([record for record in timed if record.kind == "train_throughput"])
+    if not found:
+        return EMPTY
+    devices = numbers.listed(sorted({str(record.environment.get("device")) for record in timed}))
+    head = ("model", "implementation", "tokens/s", "ours over it", "of floor", "peak memory (GiB)", "first step (s)")
+    lines = [_line(_speed_cells(group, speed)) for group in found for speed in group.speeds]
+    sizes = numbers.listed(list(dict.fromkeys(group.size for group in found)))
+    return "\n".join([f"Training on {devices}, {sizes}:", "", _line(head), _line("---" for _ in head), *lines])
+
+
+KERNELS = Part("kernel", "h200-kernels", kernel_block)
+TRAINING = Part("training", "h200-train", training_block)
 
 
 def update_readme(path: Path, records: Sequence[Record]) -> None:
-    """Write the block of ``records`` between the marks of a file; raise where it has none."""
+    """Write the table of ``records``, by their kind, between its marks of a file; raise where it has none."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    write_text(path, replaced(text, kernel_block(records), str(path)))
+    part = TRAINING if any(record.kind == "train_throughput" for record in records) else KERNELS
+    write_text(path, part.replaced(text, records, str(path)))
 
 
-def replaced(text: str, block: str, where: str) -> str:
-    """Return ``text`` with ``block`` between its marks."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise GdnbenchError(f"{where}: expected the lines {BEGIN!r} and {END!r}, with the table between them")
-    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+def _speed_cells(group: Group, speed: Speed) -> list[str]:
+    record, ours = speed.record, group.ours
+    rate, memory, first = (record.metric(name) or 0.0 for name in ("tokens_per_s", "peak_gib", "first_step_s"))
+    beside = ours is not None and speed in group.peers
+    return [
+        group.title,
+        speed.impl,
+        numbers.number(rate, 0),
+        numbers.number((ours.tokens_per_s or 0.0) / rate, 2) if ours is not None and beside else "–",
+        "–" if speed.of_floor is None else f"{numbers.number(100 * speed.of_floor, 0)}%",
+        numbers.number(memory, 1),
+        numbers.number(first, 1),
+    ]
 
 
 def _table(timings: Timings, qk: str) -> str:

@@ -62,6 +62,7 @@ class Study:
         evaluations: records of trained models evaluated on a text.
         left_out: ids of stored runs that are no part of the presets as they are now.
         kernels: records of kernel timings.
+        speeds: records of training speeds.
     """
 
     name: str
@@ -72,11 +73,12 @@ class Study:
     evaluations: tuple[Record, ...] = ()
     left_out: tuple[str, ...] = ()
     kernels: tuple[Record, ...] = ()
+    speeds: tuple[Record, ...] = ()
 
     @property
     def shown(self) -> tuple[Record, ...]:
         """All records that the page is made from."""
-        return (*self.records, *self.kernels)
+        return (*self.records, *self.kernels, *self.speeds)
 
     @functools.cached_property
     def experiments(self) -> tuple[Experiment, ...]:
@@ -143,7 +145,7 @@ def read_study(store: Store) -> Study:
     snapshots = sorted((store.folder / "presets").glob("*.yaml"))
     presets = tuple(from_mapping(Preset, read_yaml(path), str(path)) for path in snapshots)
     planned = _planned(store)
-    runs = [record for record in stored if record.kind not in ("evaluation", "kernel")]
+    runs = [record for record in stored if record.kind not in ("evaluation", "kernel", "train_throughput")]
     return Study(
         name=store.name,
         records=tuple(record for record in runs if planned is None or record.run_id in planned),
@@ -153,6 +155,7 @@ def read_study(store: Store) -> Study:
         evaluations=tuple(record for record in stored if record.kind == "evaluation"),
         left_out=tuple(record.run_id for record in runs if planned is not None and record.run_id not in planned),
         kernels=tuple(record for record in stored if record.kind == "kernel"),
+        speeds=tuple(record for record in stored if record.kind == "train_throughput"),
     )
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from gdnbench.errors import GdnbenchError
 from gdnbench.report import render
-from gdnbench.report.readme import BEGIN, END, SET, kernel_block, replaced, update_readme
+from gdnbench.report.readme import KERNELS, TRAINING, kernel_block, update_readme
 from gdnbench.results import Store
 from tests.bench.planted import SHAPES, Planter, full_set
 from tests.runs.tiny import ROOT
@@ -157,10 +157,11 @@ def test_the_readmes_block_says_what_the_records_say(store):
 
 def test_the_block_is_replaced_and_nothing_else(tmp_path, store):
     path = tmp_path / "README.md"
-    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    begin, end = KERNELS.begin, KERNELS.end
+    path.write_text(f"before\n{begin}\nold\n{end}\nafter\n", encoding="utf-8")
     update_readme(path, store.records())
     text = path.read_text(encoding="utf-8")
-    assert text == f"before\n{BEGIN}\n{kernel_block(store.records())}\n{END}\nafter\n"
+    assert text == f"before\n{begin}\n{kernel_block(store.records())}\n{end}\nafter\n"
     update_readme(path, store.records())
     assert path.read_text(encoding="utf-8") == text
 
@@ -171,6 +172,7 @@ def test_a_file_without_marks_is_an_error(tmp_path):
 
 
 def test_this_readme_shows_what_is_stored():
-    """Written by `gdnbench report h200-kernels --readme README.md`, never by hand."""
+    """Written by `gdnbench report SET --readme README.md`, never by hand."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert replaced(text, kernel_block(Store(ROOT / "results", SET).records()), "README.md") == text
+    for part in (KERNELS, TRAINING):
+        assert part.replaced(text, Store(ROOT / "results", part.set).records(), "README.md") == text

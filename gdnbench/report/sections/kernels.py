@@ -1,15 +1,12 @@
 """The page of a set of kernel timings: what was found, figures and tables, what a reader must not miss."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from gdnbench.configuration import read_yaml
-from gdnbench.errors import GdnbenchError
 from gdnbench.report import numbers
-from gdnbench.report.content import Block, Bullets, Code, Figure, Figures, Heading, Notice, Section, Table, Text
+from gdnbench.report.content import Block, Bullets, Figure, Figures, Section, Table, Text
 from gdnbench.report.figures.kernels import Panels, over_floor, roofline
 from gdnbench.report.kernels import DIRECTIONS, FAR, OURS, Timed, Timings, roofs, shape_text
-from gdnbench.report.sections.reproduce import environments_table
+from gdnbench.report.sections.timings import held, noted, qualified, reproduction
 from gdnbench.report.study import Study
 from gdnbench.report.tables.kernels import (
     delta_tables,
@@ -22,8 +19,6 @@ from gdnbench.report.tables.kernels import (
     step_table,
 )
 
-NOTES = "notes.yaml"  # in the set's folder: "triton 8, 4096, 16, 128, 128 forward" -> what eats the time
-
 
 def kernel_sections(study: Study, command: str) -> tuple[Section, ...]:
     """Return the sections of a set that holds kernel timings."""
@@ -32,39 +27,16 @@ def kernel_sections(study: Study, command: str) -> tuple[Section, ...]:
         Section(anchor="summary", title="1. Summary", blocks=_summary(study, timings)),
         Section(anchor="delta", title="2. Gated delta rule", blocks=_delta(study, timings)),
         Section(anchor="rest", title="3. Decode step, gating, first call, other mixers", blocks=_rest(timings)),
-        Section(
-            anchor="reproduce",
-            title="4. How to reproduce this page",
-            blocks=(
-                Text(text="This page was written by:"),
-                Code(text=command),
-                Text(text="from records that were stored by:"),
-                Code(text=f"gdnbench bench kernels --set {study.name}"),
-                environments_table(study.kernels),
-            ),
-        ),
+        reproduction(4, study.kernels, command, f"gdnbench bench kernels --set {study.name}"),
         Section(anchor="runs", title="Appendix: timings", blocks=(kernel_runs_table(study.kernels),)),
     )
 
 
 def _summary(study: Study, timings: Timings) -> list[Block]:
-    records = study.kernels
-    devices = sorted({str(record.environment.get("device")) for record in records})
-    commits = sorted({str(record.environment.get("commit") or "unknown")[:10] for record in records})
-    ceilings = roofs(records)
-    measured = (
-        ""
-        if ceilings is None
-        else f" Ceilings measured in the same runs: copy {ceilings[0]:,.0f} GB/s, matmul {ceilings[1]:,.0f} TFLOP/s."
-    )
-    text = (
-        f"The set {study.name} holds {numbers.plural(len(records), 'timing')} on {numbers.listed(devices)}, at "
-        f"{'commit' if len(commits) == 1 else 'commits'} {numbers.listed(commits)}.{measured}"
-    )
-    blocks: list[Block] = [Text(text=text)]
+    blocks: list[Block] = [held(study, study.kernels, "timing")]
     if found := _findings(timings):
         blocks.append(Bullets(items=tuple(found)))
-    return [*blocks, *(Notice(text=text) for text in _warnings(study))]
+    return [*blocks, *qualified(study, study.kernels, "timing")]
 
 
 def _findings(timings: Timings) -> list[str]:
@@ -84,30 +56,6 @@ def _findings(timings: Timings) -> list[str]:
                 f"(least: {shape_text(worst.shape)}, {ratio_text(least)})."
             )
     return found
-
-
-def _warnings(study: Study) -> list[str]:
-    """Return what qualifies the numbers: red checks, mixed sources or machines, changed trees."""
-    records = study.kernels
-    texts = []
-    if wrong := [record.run_id for record in records if record.data.get("correct") is False]:
-        texts.append(f"The check is red, and no time is shown, for {numbers.listed(wrong[:5])}{_more(wrong)}.")
-    if broken := [record.run_id for record in records if record.outcome == "failed"]:
-        texts.append(f"These broke: {numbers.listed(broken[:5])}{_more(broken)}.")
-    for what, values in (
-        ("source digests", {record.source_digest[:10] for record in records}),
-        ("devices", {str(record.environment.get("device")) for record in records}),
-        ("commits", {str(record.environment.get("commit") or "unknown")[:10] for record in records}),
-    ):
-        if len(values) > 1:
-            texts.append(f"The timings come from {len(values)} {what}: {numbers.listed(sorted(values))}.")
-    if dirty := sum(bool(record.environment.get("dirty")) for record in records):
-        texts.append(f"{numbers.plural(dirty, 'timing')} of {len(records)} had uncommitted changes in the tree.")
-    return texts + [f"Damaged and not used: {problem}." for problem in study.damaged]
-
-
-def _more(names: Sequence[str]) -> str:
-    return f" and {len(names) - 5} more" if len(names) > 5 else ""
 
 
 def _delta(study: Study, timings: Timings) -> list[Block]:
@@ -149,30 +97,13 @@ def _figures(study: Study, timings: Timings) -> list[Block]:
 
 def _notes(study: Study, timings: Timings) -> list[Block]:
     """Return what eats the time where our backend is far above the floor, or that nobody has said it yet."""
-    notes = _read_notes(study)
     far = [row for row in timings.select("gated_delta", impl=OURS) if (row.over_floor or 0.0) > FAR]
-    names = list(dict.fromkeys(_name(row) for row in far))
-    said = [f"{name}: {notes[name]}" for name in names if name in notes]
-    open_ones = [name for name in names if name not in notes]
-    blocks: list[Block] = []
-    if said:
-        blocks += [Heading(text=f"Where {OURS} is over {FAR:g} times the floor"), Bullets(items=tuple(said))]
-    if open_ones:
-        blocks.append(Notice(text=f"Over {FAR:g} times the floor without a note: {'; '.join(open_ones)}."))
-    return blocks
+    heading = f"Where {OURS} is over {FAR:g} times the floor"
+    return noted(study, map(_name, far), heading, f"Over {FAR:g} times the floor without a note")
 
 
 def _name(row: Timed) -> str:
     return f"{row.impl} {shape_text(row.shape)} {row.any.spec['direction']}"
-
-
-def _read_notes(study: Study) -> dict[str, Any]:
-    path = study.store.folder / NOTES
-    notes = read_yaml(path) if path.exists() else {}
-    for name, text in notes.items():
-        if not isinstance(text, str):
-            raise GdnbenchError(f"{path}: {name}: expected a sentence, found {text!r}")
-    return notes
 
 
 def _rest(timings: Timings) -> list[Block]:

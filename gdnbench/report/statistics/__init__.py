@@ -2,6 +2,7 @@
 
 from gdnbench.report.statistics.intervals import Interval, Position, position, t_interval
 from gdnbench.report.statistics.optimum import Optimum, SeedCurves, fit_optimum, fit_seed_optima, mean_curve
+from gdnbench.report.statistics.ratios import ratio_of_means
 from gdnbench.report.statistics.regret import SeedRegret, paired_difference, transfer_regrets
 from gdnbench.report.statistics.slopes import log_width_slopes
 
@@ -17,6 +18,7 @@ __all__ = [
     "mean_curve",
     "paired_difference",
     "position",
+    "ratio_of_means",
     "t_interval",
     "transfer_regrets",
 ]

@@ -161,13 +161,13 @@ def kernel_runs_table(records: Sequence[Record]) -> Table:
                 cells=(
                     plain(record.run_id),
                     plain(record.spec["variant"]),
-                    _outcome(record),
+                    outcome_cell(record),
                     time_cell(record),
                     plain(record.data.get("how") or ""),
                     plain(f"{record.metric('repeats') or 0:.0f}", record.metric("repeats")),
                     plain(str(record.environment.get("commit") or "unknown")[:10]),
                     plain(record.source_digest[:10]),
-                    plain("; ".join(filter(None, (record.detail, _ran(record), *record.notes)))),
+                    plain("; ".join(filter(None, (record.detail, what_ran(record), *record.notes)))),
                 ),
                 anchor=f"run-{record.run_id}",
             )
@@ -268,12 +268,14 @@ def _seconds(record: Record, name: str) -> Cell:
     return missing(record.detail) if value is None else plain(numbers.number(value / 1e3, 1), value / 1e3)
 
 
-def _outcome(record: Record) -> Cell:
+def outcome_cell(record: Record) -> Cell:
+    """Return the outcome of a timing, in its colour."""
     if record.data.get("correct") is False:
         return Cell(text="wrong", tone="bad")
     return Cell(text=record.outcome, tone="bad" if record.outcome == "failed" else "")
 
 
-def _ran(record: Record) -> str:
+def what_ran(record: Record) -> str:
+    """Return what decided which kernels ran."""
     ran = record.data.get("what_ran") or {}
     return ", ".join(f"{name} {value}" for name, value in sorted(ran.items()))

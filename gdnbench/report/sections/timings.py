@@ -1,0 +1,94 @@
+"""What the pages of timings share: what a set holds, what qualifies it, notes in words, how to make it again."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gdnbench.configuration import read_yaml
+from gdnbench.errors import GdnbenchError
+from gdnbench.report import numbers
+from gdnbench.report.content import Block, Bullets, Code, Heading, Notice, Section, Text
+from gdnbench.report.kernels import roofs
+from gdnbench.report.sections.reproduce import environments_table
+from gdnbench.report.study import Study
+from gdnbench.results import Record
+
+NOTES = "notes.yaml"  # in the set's folder: a name, such as a kernel's at a shape -> a sentence
+
+
+def held(study: Study, records: Sequence[Record], noun: str) -> Text:
+    """Return what a set holds: so many of ``noun``, devices, commits, ceilings."""
+    devices = sorted({str(record.environment.get("device")) for record in records})
+    commits = sorted({str(record.environment.get("commit") or "unknown")[:10] for record in records})
+    ceilings = roofs(records)
+    measured = (
+        ""
+        if ceilings is None
+        else f" Ceilings measured in the same runs: copy {ceilings[0]:,.0f} GB/s, matmul {ceilings[1]:,.0f} TFLOP/s."
+    )
+    return Text(
+        text=f"The set {study.name} holds {numbers.plural(len(records), noun)} on {numbers.listed(devices)}, at "
+        f"{'commit' if len(commits) == 1 else 'commits'} {numbers.listed(commits)}.{measured}"
+    )
+
+
+def qualified(study: Study, records: Sequence[Record], noun: str) -> list[Notice]:
+    """Return what qualifies the numbers: red checks, mixed sources or machines, changed trees."""
+    texts = []
+    if wrong := [record.run_id for record in records if record.data.get("correct") is False]:
+        texts.append(f"The check is red, and no time is shown, for {numbers.listed(wrong[:5])}{_more(wrong)}.")
+    if broken := [record.run_id for record in records if record.outcome == "failed"]:
+        texts.append(f"These broke: {numbers.listed(broken[:5])}{_more(broken)}.")
+    for what, values in (
+        ("source digests", {record.source_digest[:10] for record in records}),
+        ("devices", {str(record.environment.get("device")) for record in records}),
+        ("commits", {str(record.environment.get("commit") or "unknown")[:10] for record in records}),
+    ):
+        if len(values) > 1:
+            texts.append(f"The {noun}s come from {len(values)} {what}: {numbers.listed(sorted(values))}.")
+    if dirty := sum(bool(record.environment.get("dirty")) for record in records):
+        texts.append(f"{numbers.plural(dirty, noun)} of {len(records)} had uncommitted changes in the tree.")
+    return [Notice(text=text) for text in texts] + [
+        Notice(text=f"Damaged and not used: {problem}.") for problem in study.damaged
+    ]
+
+
+def noted(study: Study, names: Iterable[str], heading: str, unexplained: str) -> list[Block]:
+    """Return the set's notes on these names under a heading, and a notice (``unexplained``) of those without one."""
+    notes = _read_notes(study)
+    names = list(dict.fromkeys(names))
+    said = [f"{name}: {notes[name]}" for name in names if name in notes]
+    open_ones = [name for name in names if name not in notes]
+    blocks: list[Block] = []
+    if said:
+        blocks += [Heading(text=heading), Bullets(items=tuple(said))]
+    if open_ones:
+        blocks.append(Notice(text=f"{unexplained}: {'; '.join(open_ones)}."))
+    return blocks
+
+
+def reproduction(number: int, records: Sequence[Record], command: str, measured: str) -> Section:
+    """Return the section on how to make a page again, by its command and the one that stored its records."""
+    return Section(
+        anchor="reproduce",
+        title=f"{number}. How to reproduce this page",
+        blocks=(
+            Text(text="This page was written by:"),
+            Code(text=command),
+            Text(text="from records that were stored by:"),
+            Code(text=measured),
+            environments_table(records),
+        ),
+    )
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - 5} more" if len(names) > 5 else ""
+
+
+def _read_notes(study: Study) -> dict[str, Any]:
+    path = study.store.folder / NOTES
+    notes = read_yaml(path) if path.exists() else {}
+    for name, text in notes.items():
+        if not isinstance(text, str):
+            raise GdnbenchError(f"{path}: {name}: expected a sentence, found {text!r}")
+    return notes
