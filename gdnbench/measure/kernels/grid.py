@@ -10,7 +10,7 @@ from gdnbench_kernels import backends
 
 from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.measure.kernels.case import Direction, KernelCase, Shape, Timing, parse_shape
-from gdnbench.measure.kernels.operations import FUSED, MIXERS
+from gdnbench.measure.kernels.operations import FUSED, MIXER_PEERS, MIXERS
 from gdnbench.measure.kernels.operations.gated_delta import GATES, SCALED_GATES
 from gdnbench.measure.kernels.operations.loss import OP as LOSS
 
@@ -180,7 +180,7 @@ def _mixers(options: Options, common: dict[str, Any]) -> Iterator[Block]:
         # Attention forgets nothing; the others decay as models start. None of them takes a norm into the call.
         gates = "none" if op == "attention" else "default"
         about = common | {"op": op, "shape": shape, "qk_norm": "given", "gates": gates}
-        yield _side_by_side(options, names, None, options.directions, about)
+        yield _side_by_side(options, names, MIXER_PEERS.get(op), options.directions, about)
 
 
 def _fused(options: Options, common: dict[str, Any]) -> Iterator[Block]:

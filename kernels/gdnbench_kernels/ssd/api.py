@@ -52,7 +52,7 @@ def ssd(
         checks.shape("initial_state", initial_state, batch, heads, key_dim, value_dim)
     checks.same_device_and_kind(c=c, b=b, x=x, g=g, dt=dt, initial_state=initial_state)
     checks.same_type(c=c, b=b)
-    backend = backends.serving("ssd", "ssd", impl, c, b, x)
+    backend = backends.serving("ssd", "ssd", impl, c, b, x, g, dt)
     settings = {"initial_state": initial_state, "output_final_state": output_final_state}
     output: tuple[Tensor, Tensor | None] = backend.ssd(c, b, x, g, dt, **settings)
     return output

@@ -1,14 +1,14 @@
-"""The operations of the bench: what the project's are called with, and adapters to the mixers of others."""
+"""The operations of the bench: what each is called with, by every backend."""
 
 from gdnbench.measure.kernels.operations.attention import attention
 from gdnbench.measure.kernels.operations.fused import gated_norm, short_convolution
 from gdnbench.measure.kernels.operations.gated_delta import gated_delta, gated_delta_step
 from gdnbench.measure.kernels.operations.loss import linear_cross_entropy
-from gdnbench.measure.kernels.operations.mamba_ssm import ssd
 from gdnbench.measure.kernels.operations.operation import Operation
+from gdnbench.measure.kernels.operations.ssd import ssd
 from gdnbench.measure.kernels.operations.wkv7 import wkv7
 
-__all__ = ["FUSED", "MIXERS", "OPERATIONS", "Operation"]
+__all__ = ["FUSED", "MIXERS", "MIXER_PEERS", "OPERATIONS", "Operation"]
 
 OPERATIONS: dict[str, Operation] = {
     "gated_delta": gated_delta,
@@ -24,5 +24,6 @@ OPERATIONS: dict[str, Operation] = {
 # The project's own operations around the recurrence.
 FUSED = ("short_convolution", "gated_norm")
 
-# Rows of the same table: operation -> its backends.
-MIXERS = {"attention": ("flash", "cudnn"), "ssd": ("mamba_ssm",), "wkv7": ("fla",)}
+# Rows of the same table: operation -> its backends; and what our own backend is compared with.
+MIXERS = {"attention": ("flash", "cudnn"), "ssd": ("triton", "mamba_ssm"), "wkv7": ("fla",)}
+MIXER_PEERS = {"ssd": "mamba_ssm"}

@@ -16,7 +16,7 @@ _forward = torch.library.custom_op("gdnbench::ssd", passes.forward, mutates_args
 _backward = torch.library.custom_op("gdnbench::ssd_backward", passes.backward, mutates_args=())
 
 
-def refuses(c: Tensor, b: Tensor, x: Tensor) -> str | None:
+def refuses(c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor) -> str | None:
     """Return what the kernels do not serve: head dims out of range, or other than half precision on a GPU."""
     names = ("c", "b", "x")
     where = None if hardware.INTERPRETED else arguments.beyond_half_on_gpu(c, b, x, names=names)

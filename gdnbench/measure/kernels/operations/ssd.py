@@ -1,25 +1,21 @@
-"""Mamba-2's recurrence by the kernels of mamba-ssm, with one group of b and c for all heads, as the model has it."""
+"""Mamba-2's recurrence, with one group of b and c for all heads and a rate of decay by head, as the model has it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
-from gdnbench_kernels import testing
-from gdnbench_kernels.ssd import ssd as definition
+from gdnbench_kernels import backends, testing
+from gdnbench_kernels.ssd import ssd as operator
 from torch import Tensor
 
 from gdnbench.measure.kernels import floors
 from gdnbench.measure.kernels.case import KernelCase
 from gdnbench.measure.kernels.operations.operation import Operation, Tensors
 
-CHUNK_SIZE = 256  # the model's default
 NAMES = ("c", "b", "x", "dt")
 
-
-def why_unavailable(impl: str) -> str | None:
-    """Return why mamba-ssm cannot run here, or None."""
-    try:
-        import mamba_ssm.ops.triton.ssd_combined  # noqa: F401
-    except Exception as error:  # compiled parts that do not fit this torch fail in many ways
-        return f"mamba-ssm cannot be imported ({' '.join(str(error).split())})"
-    return None
+recurrence: Callable[..., tuple[Any, ...]] = operator
 
 
 def _inputs(case: KernelCase, seed: int) -> Tensors:
@@ -35,15 +31,16 @@ def _inputs(case: KernelCase, seed: int) -> Tensors:
 
 
 def _outputs(case: KernelCase, tensors: Tensors) -> tuple[Tensor, ...]:
-    from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
-
-    x, dt, b, c = (tensors[name] for name in ("x", "dt", "b", "c"))
-    return (mamba_chunk_scan_combined(x, dt, tensors["A"], b, c, chunk_size=CHUNK_SIZE),)
+    """Call a backend; mamba-ssm takes A itself, and making the log decay of it is part of the call for the others."""
+    c, b, x, dt = (tensors[name] for name in NAMES)
+    if case.impl == "mamba_ssm":
+        return (backends.load("ssd", case.impl).scan(c, b, x, tensors["A"], dt)[0],)
+    return (recurrence(c, b, x, tensors["A"] * dt, dt, impl=case.impl)[0],)
 
 
 def _exact(case: KernelCase, tensors: Tensors) -> tuple[Tensor, ...]:
     c, b, x, dt = (tensors[name] for name in NAMES)
-    return (definition(c, b, x, dt * tensors["A"], dt)[0],)
+    return (recurrence(c, b, x, tensors["A"] * dt, dt, impl="torch")[0],)
 
 
 ssd = Operation(
@@ -55,6 +52,6 @@ ssd = Operation(
     tokens=NAMES,
     like="x",
     check_tokens=32768,
-    why_unavailable=why_unavailable,
-    foreign=True,
+    why_unavailable=partial(backends.why_unavailable, "ssd"),
+    what_ran=partial(backends.what_ran, "ssd"),
 )
