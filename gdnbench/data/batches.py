@@ -1,5 +1,7 @@
 """Which tokens a training step sees: a pure function of the seed and the step."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import torch
 
@@ -60,3 +62,36 @@ class BatchSampler:
         offset = int(bits.random_raw()) % (min(room, self.seq_len - 1) + 1)
         order = np.argsort(bits.random_raw(self.windows_per_epoch), kind="stable")
         return order.astype(np.int64) * self.seq_len + offset
+
+
+class Feed:
+    """A sampler's batches on a device, each made in a thread while the step before it is computed.
+
+    On a GPU all lie in the same memory, and two steps may wait there to be computed: `load` waits for the third.
+    """
+
+    def __init__(self, sampler: BatchSampler, device: str) -> None:
+        self.sampler = sampler
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._ahead: tuple[int, Future[torch.Tensor]] = self._begun(0)
+        self._cuda = device == "cuda"
+        self.batch = torch.zeros(sampler.batch_size, sampler.seq_len + 1, dtype=torch.int64, device=device)
+        if self._cuda:
+            self._sent = [(torch.empty_like(self.batch, device="cpu").pin_memory(), torch.cuda.Event()) for _ in "ab"]
+
+    def load(self, step: int) -> None:
+        """Make ``batch``, int64 [B, T + 1], that of ``step``, after all work that was given to the device before."""
+        if self._ahead[0] != step:
+            self._ahead = self._begun(step)
+        batch = self._ahead[1].result()
+        self._ahead = self._begun(step + 1)
+        if not self._cuda:
+            self.batch = batch
+            return
+        pinned, copied = self._sent[step % 2]
+        copied.synchronize()
+        self.batch.copy_(pinned.copy_(batch), non_blocking=True)
+        copied.record()
+
+    def _begun(self, step: int) -> "tuple[int, Future[torch.Tensor]]":
+        return step, self._thread.submit(self.sampler.batch, step)

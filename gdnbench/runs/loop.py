@@ -112,29 +112,29 @@ def _run(
         if observer.stop():
             save(own)
             raise Interrupted(spec.run_id)
-        row = trainer.advance()
-        problem = trainer.problem()
+        trainer.advance()
         last = trainer.fraction >= 1.0
-        if trainer.step % spec.training.log_every == 0 or trainer.step == 1 or last or problem:
-            # JSON has no NaN: a diverged step's numbers are left out of its row.
-            numbers = {
-                key: value for key, value in row.items() if value == value and abs(_number(value)) != float("inf")
-            }
-            rows.append({**numbers, "tokens_per_s": trainer.tokens_per_s})
-        observer.beat(
-            Beat(run_id=spec.run_id, fraction=trainer.fraction, loss=row["loss"], tokens_per_s=trainer.tokens_per_s)
-        )
+        logs = trainer.step % spec.training.log_every == 0 or trainer.step == 1 or last
+        keeps = trainer.step in spec.training.keep_at
+        saves = trainer.step % spec.training.checkpoint_every == 0 and not last
+        # To look at losses is to wait for a GPU: only where they, or what led to them, are written down.
+        problem = trainer.problem() if logs or keeps or saves else None
+        if logs or problem:
+            rows.append({**_finite(trainer.row()), "tokens_per_s": trainer.tokens_per_s})
+        speed, loss = trainer.tokens_per_s, trainer.known_loss
+        observer.beat(Beat(run_id=spec.run_id, fraction=trainer.fraction, loss=loss, tokens_per_s=speed))
         if problem:
             result.outcome, result.detail = "diverged", problem
             return
-        if trainer.step in spec.training.keep_at:
+        if keeps:
             save(store.kept_path(spec.run_id, trainer.step))
-        if trainer.step % spec.training.checkpoint_every == 0 and not last:
+        if saves:
             save(own)
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without numbers that JSON does not have: a diverged step's."""
+    return {key: value for key, value in row.items() if not isinstance(value, float) or math.isfinite(value)}
 
 
 def _measure(spec: RunSpec, trainer: Trainer, corpus: TokenizedCorpus, rows: Rows, result: Result) -> None:

@@ -11,8 +11,8 @@ from gdnbench.models.config import ModelConfig
 from gdnbench.models.pattern import layer_mixers
 
 SHARED = ("models", "data", "evaluate", "measure")
-RUNS = ("train.py", "schedule.py", "loop.py", "beginning.py", "scores.py")
-STEP = ("train.py", "schedule.py", "training_step.py")
+RUNS = ("train.py", "curve.py", "graph.py", "schedule.py", "loop.py", "beginning.py", "scores.py")
+STEP = ("train.py", "curve.py", "graph.py", "schedule.py", "training_step.py")
 
 
 def source_digest(model: ModelConfig) -> str:
