@@ -6,6 +6,7 @@ from gdnbench.presets.schema import Experiment
 from gdnbench.report import activations, transfer
 from gdnbench.report.activations import CoordinateCheck
 from gdnbench.report.comparing import Choice, choose
+from gdnbench.report.horizon import Horizons, horizons
 from gdnbench.report.study import ArmRuns, Study
 from gdnbench.report.transfer import Transfer
 from gdnbench.report.verdicts import Verdict, judge
@@ -18,6 +19,8 @@ class Analysis:
     Attributes:
         study: the records and presets.
         sweeps: learning-rate sweeps and their fitted arms.
+        horizons: sweeps over the length of training and their fitted arms.
+        continued: sweeps of fine-tuning and their fitted arms.
         comparisons: comparisons and their arms' choices, those without runs too.
         checks: coordinate checks and their arms' slopes.
         decodes: generation experiments and their arms.
@@ -26,6 +29,8 @@ class Analysis:
 
     study: Study
     sweeps: tuple[tuple[Experiment, tuple[Transfer, ...]], ...]
+    horizons: tuple[tuple[Experiment, tuple[Horizons, ...]], ...]
+    continued: tuple[tuple[Experiment, tuple[Transfer, ...]], ...]
     comparisons: tuple[tuple[Experiment, tuple[Choice, ...]], ...]
     checks: tuple[tuple[Experiment, tuple[CoordinateCheck, ...]], ...]
     decodes: tuple[tuple[Experiment, tuple[ArmRuns, ...]], ...]
@@ -41,6 +46,8 @@ def analyse(study: Study) -> Analysis:
     return Analysis(
         study=study,
         sweeps=tuple((e, tuple(map(transfer.analyse, present(e)))) for e in study.of_kind("lr_sweep")),
+        horizons=tuple((e, tuple(map(horizons, present(e)))) for e in study.of_kind("horizon")),
+        continued=tuple((e, tuple(map(transfer.analyse, present(e)))) for e in study.of_kind("fine_tune")),
         comparisons=tuple((e, tuple(map(choose, study.arms(e)))) for e in study.of_kind("comparison")),
         checks=tuple(
             (e, tuple(activations.analyse(runs, study) for runs in present(e))) for e in study.of_kind("coord_check")

@@ -9,9 +9,11 @@ from typing import Any
 
 from gdnbench.claims import ClaimCard
 from gdnbench.configuration import canonical_json, from_mapping, read_yaml
-from gdnbench.presets.schema import Arm, Experiment, Preset
+from gdnbench.presets.schema import OVER_WIDTH, Arm, Experiment, Preset
 from gdnbench.results import Record, Store
 
+# Kinds whose runs begin with the checkpoint of another run of the experiment.
+CONTINUED = ("horizon", "fine_tune")
 # What differs between widths of one arm; everything else of the model must agree for a run to be shared.
 SIZES = ("width", "mlp_width")
 
@@ -39,6 +41,12 @@ class ArmRuns:
     def arch(self) -> str:
         """Architecture of the arm; empty without runs."""
         return model(self.records[0])["arch"] if self.records else ""
+
+    @property
+    def table(self) -> str:
+        """Parametrization table, by the arm's own runs where it has any; empty without runs."""
+        own = [record for record in self.records if record.run_id not in self.shared]
+        return (own or list(self.records))[0].spec["parametrization"]["table"] if self.records else ""
 
     def at(self, width: int) -> tuple[Record, ...]:
         """Return the runs of a width."""
@@ -113,12 +121,13 @@ class Study:
     def arm(self, experiment: str, arm: str) -> ArmRuns:
         """Return an arm's records, with the base width's runs that it shares with another arm of its architecture.
 
-        At the base width every table trains identically, so a plan runs it once, under the first arm.
+        At the base width every table trains identically, so a plan runs it once, under the first arm. Runs that
+        others only begin with are left out.
         """
-        records = self.of_experiment(experiment)
+        records = tuple(record for record in self.of_experiment(experiment) if not self.is_start(record))
         own = [record for record in records if record.spec["arm"] == arm]
         definition = self.experiment(experiment)
-        if definition is None or definition.kind not in ("lr_sweep", "coord_check"):
+        if definition is None or definition.kind not in OVER_WIDTH:
             return ArmRuns(arm=arm, records=tuple(own))
         taken = {_place(record) for record in own}
         given = next((candidate for candidate in definition.arms if candidate.name == arm), None)
@@ -126,6 +135,11 @@ class Study:
         shared = list({_place(record): record for record in shared}.values())
         ids = frozenset(record.run_id for record in shared)
         return ArmRuns(arm=arm, records=(*own, *shared), shared=ids)
+
+    def is_start(self, record: Record) -> bool:
+        """Say whether a run was made for others to begin with: a trunk of branches, or a model to be fine-tuned."""
+        definition = self.experiment(record.spec["experiment"])
+        return definition is not None and definition.kind in CONTINUED and not record.spec.get("origin")
 
     def arms(self, experiment: Experiment) -> list[ArmRuns]:
         """Return all arms of an experiment in the preset's order, then those known from records only."""
@@ -193,8 +207,14 @@ def finished(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.outcome == "finished"]
 
 
-def _place(record: Record) -> tuple[int, float, int]:
-    return width_of(record), log2_lr(record), seed_of(record)
+def steps_of(record: Record) -> int:
+    """Return the length of a training run in steps; 0 for other kinds."""
+    training = record.spec["training"]
+    return 0 if training is None else training["steps"]
+
+
+def _place(record: Record) -> tuple[int, float, int, int]:
+    return width_of(record), log2_lr(record), seed_of(record), steps_of(record)
 
 
 def _shareable(record: Record, own: list[Record], given: Arm | None) -> bool:
@@ -231,6 +251,9 @@ def _inferred(name: str, records: tuple[Record, ...]) -> Experiment:
     kind = records[0].kind
     if kind == "train":
         kind = "lr_sweep" if len(widths) > 1 else "comparison"
+        if any(record.spec.get("origin") for record in records):
+            takes = {origin["takes"] for record in records if (origin := record.spec.get("origin"))}
+            kind = "horizon" if takes == {"state"} else "fine_tune"
     definitions = tuple(
         Arm(name=arm, arch=model(r)["arch"], table=r.spec["parametrization"]["table"]) for arm, r in arms.items()
     )

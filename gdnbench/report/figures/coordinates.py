@@ -91,7 +91,7 @@ def _lines(axis: Axes, check: CoordinateCheck, step: int) -> None:
 
 def _dots(axis: Axes, check: CoordinateCheck, step: int, sites: Sequence[str], index: int, arms: int) -> None:
     tone = colour(check.runs.arch)
-    hollow = is_control(check.runs.records[0].spec["parametrization"]["table"])
+    hollow = is_control(check.runs.table)
     marker = "o" if hollow else ("o", "D", "s", "^")[(index - 1) % 4]
     label = check.runs.arm
     for place, site in enumerate(sites):

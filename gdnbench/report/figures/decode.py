@@ -20,7 +20,7 @@ def decode_lines(arms: Sequence[ArmRuns], metric: str, label: str) -> Figure:
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     contexts: set[int] = set()
-    styles = arm_styles([(arm.arch, arm.records[0].spec["parametrization"]["table"]) for arm in arms])
+    styles = arm_styles([(arm.arch, arm.table) for arm in arms])
     for arm, (style, _) in zip(arms, styles):
         found = [(point.context, mean) for point in points(arm) if (mean := point.mean(metric)) is not None]
         if not found:

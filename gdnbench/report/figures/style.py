@@ -118,7 +118,8 @@ def log2_ticks(axis: Axes, values: Sequence[float], *, which: str = "x") -> None
     target.set_minor_locator(NullLocator())
 
 
-def power_ticks(axis: Axes) -> None:
-    """Write the x axis's values, which are log2, as powers of 2."""
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_two(value)))
+def power_ticks(axis: Axes, *, which: str = "x") -> None:
+    """Write an axis's values, which are log2, as powers of 2."""
+    target = axis.xaxis if which == "x" else axis.yaxis
+    target.set_major_locator(MaxNLocator(integer=which == "x", nbins=8 if which == "x" else 5))
+    target.set_major_formatter(FuncFormatter(lambda value, _: power_of_two(value)))

@@ -56,8 +56,7 @@ def metric_dots(choices: Sequence[Choice], metric: str, label: str) -> Figure:
 
 
 def _styles(choices: Sequence[Choice]) -> list[tuple[str, bool]]:
-    tables = [choice.runs.records[0].spec["parametrization"]["table"] for choice in choices]
-    return arm_styles([(choice.runs.arch, table) for choice, table in zip(choices, tables)])
+    return arm_styles([(choice.runs.arch, choice.runs.table) for choice in choices])
 
 
 def _losses(study: Study, run: str) -> dict[int, float]:

@@ -1,20 +1,44 @@
 """What the numbers say, in sentences that the numbers choose."""
 
+from collections.abc import Sequence
+
 from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.comparing import METRIC, Choice
-from gdnbench.report.figures.style import is_control
 from gdnbench.report.statistics import paired_difference, position
 from gdnbench.report.transfer import Transfer
 from gdnbench.report.verdicts.transfer import DRIFT_BOUND, DRIFT_UNIT
 
+PLACES = {
+    "inside": f"Keeps its best learning rate over width (drift wholly inside ±{DRIFT_BOUND} {DRIFT_UNIT})",
+    "below": "Needs lower learning rates with width",
+    "above": "Needs higher learning rates with width",
+    "undecided": f"Undecided (an interval that crosses ±{DRIFT_BOUND})",
+    "pending": "Pending (fewer than 3 seeds with a slope)",
+}
+
 
 def findings(analysis: Analysis) -> list[str]:
-    """Return one sentence a finding: drift of every arm, the comparison's order, decode."""
-    found = [transfer_sentence(transfer) for _, transfers in analysis.sweeps for transfer in transfers]
+    """Return one sentence a finding: drift by how it ended, the comparisons' order."""
+    found = []
+    for experiment, transfers in (*analysis.sweeps, *analysis.continued):
+        found += drift_summary(experiment.title or experiment.name, transfers)
     for _, choices in analysis.comparisons:
         found += comparison_sentences(choices)
     return found
+
+
+def drift_summary(title: str, transfers: Sequence[Transfer]) -> list[str]:
+    """Return one sentence an experiment: its arms by how their drift ended, each with its number."""
+    if not transfers:
+        return []
+    parts = []
+    for place, words in PLACES.items():
+        arms = [fitted for fitted in transfers if position(fitted.drift, -DRIFT_BOUND, DRIFT_BOUND) == place]
+        if arms:
+            shown = [f"{a.runs.arm} ({numbers.interval(a.drift, 2)})" if a.drift else a.runs.arm for a in arms]
+            parts.append(f"{words}: {numbers.listed(shown)}")
+    return [f"{title}. {'. '.join(parts)}."]
 
 
 def transfer_sentence(transfer: Transfer) -> str:
@@ -35,21 +59,21 @@ def transfer_sentence(transfer: Transfer) -> str:
     return f"{arm} {text}: drift {numbers.limits(drift, 3, DRIFT_UNIT)}."
 
 
-def control_notice(transfers: tuple[Transfer, ...]) -> list[str]:
-    """Return what must be said where a standard parametrization does not drift as the claim needs it to."""
+def control_notice(experiment: str, transfers: Sequence[Transfer]) -> list[str]:
+    """Return what must be said where the standard parametrization does not drift as the claim needs it to."""
     notices = []
     for transfer in transfers:
-        if not is_control(transfer.runs.records[0].spec["parametrization"]["table"]):
+        if transfer.runs.table != "sp":
             continue
         place = position(transfer.drift, -DRIFT_BOUND, DRIFT_BOUND)
         if place == "inside":
             notices.append(
-                f"{transfer.runs.arm} did not drift in this set: its best learning rate stays within ±{DRIFT_BOUND} "
-                f"{DRIFT_UNIT} without μP. Transfer under μP shows no advantage of μP here."
+                f"In {experiment}, {transfer.runs.arm} did not drift: its best learning rate stays within "
+                f"±{DRIFT_BOUND} {DRIFT_UNIT} without μP. Transfer under μP shows no advantage of μP here."
             )
         elif place == "undecided":
             notices.append(
-                f"Whether {transfer.runs.arm} drifts is undecided in this set, so transfer under μP is no evidence "
+                f"Whether {transfer.runs.arm} drifts in {experiment} is undecided, so transfer under μP is no evidence "
                 "of an advantage of μP here."
             )
     return notices

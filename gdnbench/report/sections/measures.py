@@ -1,28 +1,20 @@
-"""Coordinate checks, training curves and cost, generation."""
+"""Coordinate checks, comparisons, generation."""
 
-from gdnbench.presets.schema import Experiment
 from gdnbench.report.activations import CoordinateCheck
 from gdnbench.report.analysis import Analysis
-from gdnbench.report.comparing import Choice
-from gdnbench.report.content import Block, Bullets, Figure, Figures, Heading, Section, Text
+from gdnbench.report.content import Block, Figure, Figures, Heading, Section, Text
 from gdnbench.report.figures.coordinates import size_lines, slope_dots
 from gdnbench.report.figures.decode import decode_lines
-from gdnbench.report.figures.training import metric_dots, training_curves
-from gdnbench.report.sections.findings import comparison_sentences
-from gdnbench.report.study import Study
-from gdnbench.report.tables.comparison import comparison_table
+from gdnbench.report.sections.comparison import comparison_blocks
 from gdnbench.report.tables.coordinates import slopes_table
 from gdnbench.report.tables.decode import decode_table
 from gdnbench.report.tables.evaluations import evaluations_table
-
-COST = (("val_loss", "validation loss (nat/token)"), ("bits_per_byte", "bits per byte"))
-SPEED = (("tokens_per_s", "training tokens/s"), ("peak_gib", "peak memory (GiB)"))
 
 
 def measures(analysis: Analysis) -> Section:
     """Return section 4."""
     blocks: list[Block] = [Heading(text="Coordinate check"), *_coordinates(analysis)]
-    blocks += [Heading(text="Comparison at a matched budget"), *_comparisons(analysis)]
+    blocks += [Heading(text="Comparison at a matched budget"), *comparison_blocks(analysis)]
     blocks += [Heading(text="Generation"), *_decodes(analysis)]
     if evaluations := evaluations_table(analysis.study):
         blocks += [Heading(text="Evaluation on other text"), evaluations]
@@ -53,41 +45,6 @@ def _coordinate_figures(arch: str, checks: list[CoordinateCheck]) -> list[Figure
         Figure(name=f"coordinates_{arch}", caption=sizes, plot=size_lines(checks), runs=runs),
         Figure(name=f"coordinate_slopes_{arch}", caption=slopes, plot=slope_dots(checks), runs=runs),
     ]
-
-
-def _comparisons(analysis: Analysis) -> list[Block]:
-    blocks: list[Block] = []
-    for experiment, choices in analysis.comparisons:
-        shown = [choice for choice in choices if choice.chosen]
-        if not shown:
-            continue
-        blocks.append(Figures(figures=tuple(_comparison_figures(experiment, shown, analysis.study))))
-        if sentences := comparison_sentences(choices):
-            blocks.append(Bullets(items=tuple(sentences)))
-        blocks.append(comparison_table(experiment, list(choices)))
-    return blocks or [Text(text="This set holds no finished run of a comparison, so losses are not compared in it.")]
-
-
-def _comparison_figures(experiment: Experiment, choices: list[Choice], study: Study) -> list[Figure]:
-    runs = tuple(sorted({run for choice in choices for run in choice.run_ids}))
-    stem = experiment.name.replace("-", "_")
-    figures = [
-        Figure(
-            name=f"training_{stem}",
-            caption=f"{experiment.title or experiment.name}: training loss at each arm's chosen rate, mean and range "
-            "over seeds. Dashed: a standard parametrization beside another of its architecture.",
-            plot=training_curves(choices, study),
-            runs=runs,
-        )
-    ]
-    for metric, label in (*COST, *SPEED):
-        measured = [choice for choice in choices if choice.by_seed(metric)]
-        if measured:
-            caption = f"{label[0].upper()}{label[1:]} by arm: mean with its 95% interval over seeds; points: seeds."
-            plot = metric_dots(measured, metric, label)
-            own = tuple(sorted({run for choice in measured for run in choice.run_ids}))
-            figures.append(Figure(name=f"{metric}_{stem}", caption=caption, plot=plot, runs=own))
-    return figures
 
 
 def _decodes(analysis: Analysis) -> list[Block]:

@@ -10,7 +10,7 @@ from gdnbench.report.study import Study
 def warnings(analysis: Analysis) -> list[Block]:
     """Return one notice for each thing that qualifies the page's numbers."""
     study = analysis.study
-    texts = [text for _, transfers in analysis.sweeps for text in control_notice(transfers)]
+    texts = [text for e, transfers in analysis.sweeps for text in control_notice(e.name, transfers)]
     texts += missing_parts(study)
     texts += provenance(study)
     texts += edges(analysis)
@@ -68,7 +68,7 @@ def provenance(study: Study) -> list[str]:
 def edges(analysis: Analysis) -> list[str]:
     """Return arms whose best learning rate lies at the edge of what was tried."""
     texts = []
-    for experiment, transfers in analysis.sweeps:
+    for experiment, transfers in (*analysis.sweeps, *analysis.continued):
         for transfer in transfers:
             widths = [str(width) for width, curve in transfer.curves.items() if "edge" in curve.optimum.flags]
             if widths:

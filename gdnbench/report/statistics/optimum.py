@@ -25,6 +25,7 @@ class Optimum:
         best: the grid point with the lowest loss.
         loss: loss at the fitted optimum, or at the best grid point where there is none, in nats.
         tolerance: where the fitted loss is within 0.01 nat of its minimum, cut to the grid; None without a fit.
+        curvature: nats that one octave from the optimum costs, by the fit; None without one.
         flags: ``censored``, ``edge`` (best grid point first or last), ``few points``, ``no runs``.
     """
 
@@ -32,6 +33,7 @@ class Optimum:
     best: float | None = None
     loss: float | None = None
     tolerance: tuple[float, float] | None = None
+    curvature: float | None = None
     flags: tuple[Flag, ...] = ()
 
 
@@ -140,4 +142,4 @@ def _from_quadratic(
         return Optimum(best=best, loss=lowest, flags=(*flags, "censored"))
     reach = (TOLERANCE / a) ** 0.5
     tolerance = (max(rates[0], x - reach), min(rates[-1], x + reach))
-    return Optimum(x=x, best=best, loss=c - b * b / (4 * a), tolerance=tolerance, flags=flags)
+    return Optimum(x=x, best=best, loss=c - b * b / (4 * a), tolerance=tolerance, curvature=a, flags=flags)

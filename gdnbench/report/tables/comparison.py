@@ -1,4 +1,4 @@
-"""A comparison: every arm's budget, chosen rate, loss and cost."""
+"""A comparison: every arm's budget, chosen rate and losses."""
 
 from gdnbench.presets.schema import Experiment
 from gdnbench.report import numbers
@@ -6,9 +6,21 @@ from gdnbench.report.comparing import Choice
 from gdnbench.report.content import Cell, Row, Table, missing, plain
 from gdnbench.report.tables.cells import bytes_cell, count_cell, interval_cell, scaled_cell
 
+# Metrics that not every study measures, with their columns.
+OPTIONAL = {
+    "test_loss": "test loss (nat/token)",
+    "carried_val_loss": "one stretch of text, state carried (nat/token)",
+    "uncarried_val_loss": "the same, not carried (nat/token)",
+    "test_documents_bits_per_byte": "whole test documents (bits per byte)",
+    "wikitext_103_bits_per_byte": "WikiText-103 test (bits per byte)",
+    "wt103_nounk_ppl": "WikiText-103 test, perplexity a word without <unk>, out of domain",
+    "wt103_token_ppl": "WikiText-103 test, perplexity a word",
+}
+
 
 def comparison_table(experiment: Experiment, choices: list[Choice]) -> Table:
-    """Return one row an arm."""
+    """Return one row an arm; a metric that no arm has gets no column."""
+    measured = {name: title for name, title in OPTIONAL.items() if any(choice.by_seed(name) for choice in choices)}
     return Table(
         name=f"comparison_{experiment.name}" if experiment.name != "comparison" else "comparison",
         caption=experiment.title or f"Comparison: {experiment.name}",
@@ -20,18 +32,15 @@ def comparison_table(experiment: Experiment, choices: list[Choice]) -> Table:
             "off the matched budget (%)",
             "state a sequence",
             "training tokens",
+            "epochs",
             "training FLOPs",
             "learning rate (of rates tried)",
             "validation loss (nat/token)",
-            "test loss (nat/token)",
-            "one stretch of text, state carried (nat/token)",
-            "the same, not carried (nat/token)",
             "bits per byte",
             "perplexity a word",
-            "training tokens/s",
-            "peak memory (GiB)",
+            *measured.values(),
         ),
-        rows=tuple(_row(choice, matched=experiment.match is not None) for choice in choices),
+        rows=tuple(_row(choice, list(measured), matched=experiment.match is not None) for choice in choices),
         note=_note(experiment),
     )
 
@@ -48,9 +57,9 @@ def _note(experiment: Experiment) -> str:
     )
 
 
-def _row(choice: Choice, *, matched: bool) -> Row:
+def _row(choice: Choice, measured: list[str], *, matched: bool) -> Row:
     reason = _reason(choice)
-    deviation = choice.first("match_deviation")
+    deviation, epochs = choice.first("match_deviation"), choice.first("epochs")
     cells = (
         plain(choice.runs.arm),
         missing(reason) if choice.width is None else plain(str(choice.width), choice.width),
@@ -61,18 +70,20 @@ def _row(choice: Choice, *, matched: bool) -> Row:
         else plain(numbers.number(100 * deviation, 2), 100 * deviation),
         bytes_cell(choice.first("state_bytes"), reason=reason),
         count_cell(choice.first("train_tokens"), reason=reason),
+        missing(reason) if epochs is None else plain(numbers.significant(epochs), epochs),
         _flops(choice, reason),
         _rate(choice, reason),
         interval_cell(choice.mean("val_loss"), 4, reason=reason),
-        interval_cell(choice.mean("test_loss"), 4, reason=reason),
-        interval_cell(choice.mean("carried_val_loss"), 4, reason=reason),
-        interval_cell(choice.mean("uncarried_val_loss"), 4, reason=reason),
         interval_cell(choice.mean("bits_per_byte"), 4, reason=reason),
         scaled_cell(choice.mean("whitespace_word_ppl"), reason=reason),
-        scaled_cell(choice.mean("tokens_per_s"), reason=reason),
-        scaled_cell(choice.mean("peak_gib"), reason=reason),
+        *(_metric(choice, name, reason) for name in measured),
     )
     return Row(cells=cells, runs=choice.run_ids or choice.runs.run_ids)
+
+
+def _metric(choice: Choice, name: str, reason: str) -> Cell:
+    mean = choice.mean(name)
+    return scaled_cell(mean, reason=reason) if name.endswith("_ppl") else interval_cell(mean, 4, reason=reason)
 
 
 def _reason(choice: Choice) -> str:

@@ -1,10 +1,11 @@
 """Learning-rate transfer as tables: what each arm does over width, and every fitted optimum."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from gdnbench.report import numbers
 from gdnbench.report.content import Cell, Row, Table, missing, plain
-from gdnbench.report.statistics import position
+from gdnbench.report.statistics import paired_difference, position
 from gdnbench.report.tables.cells import interval_cell
 from gdnbench.report.transfer import Transfer, WidthCurve
 from gdnbench.report.verdicts.transfer import DRIFT_BOUND
@@ -33,17 +34,19 @@ def drift_table(sweeps: Sweeps) -> Table:
             "drift (octaves per doubling)",
             "best rate",
             "regret at the largest width (nat)",
+            "the control's regret minus its own (nat)",
             "flags",
         ),
-        rows=tuple(_drift_row(experiment, transfer) for experiment, transfer in sweeps),
+        rows=tuple(_drift_row(experiment, transfer, control_of(transfer, sweeps)) for experiment, transfer in sweeps),
         note=(
             "Drift: slope of the fitted optimum, log2 of the learning rate, over log2 width; one slope a seed, Student "
             f"t 95% interval over seeds. It stays where the interval lies inside ±{DRIFT_BOUND}. Regret: loss at the "
             "rate that the other seeds choose at the base width, minus loss at the rate that they choose at the "
-            "largest width, read from the seed held out; it can come out negative by chance. "
+            "largest width, read from the seed held out; it can come out negative by chance. Control: the standard "
+            "parametrization of the same experiment and architecture, paired over seeds. "
             "At the base width all parametrizations of an architecture are one model and share their runs."
         ),
-        wide=(6,),
+        wide=(7,),
     )
 
 
@@ -78,7 +81,24 @@ def optima_table(sweeps: Sweeps) -> Table:
     )
 
 
-def _drift_row(experiment: str, transfer: Transfer) -> Row:
+def control_of(transfer: Transfer, sweeps: Sweeps) -> Transfer | None:
+    """Return the arm under the table ``sp`` of the same experiment and architecture, or None where it is itself it."""
+    experiments = {id(fitted): experiment for experiment, fitted in sweeps}
+    for experiment, fitted in sweeps:
+        same = experiment == experiments[id(transfer)] and fitted.runs.arch == transfer.runs.arch
+        if same and fitted.runs.table == "sp":
+            return None if fitted is transfer else fitted
+    return None
+
+
+def drift_cell(transfer: Transfer, *, reason: str) -> Cell:
+    """Return an arm's drift in the colour of its place beside the bound."""
+    cell = interval_cell(transfer.drift, 3, reason=reason)
+    _, tone = WORDS[position(transfer.drift, -DRIFT_BOUND, DRIFT_BOUND)]
+    return cell if transfer.drift is None else dataclasses.replace(cell, tone=tone)  # type: ignore[arg-type]
+
+
+def _drift_row(experiment: str, transfer: Transfer, control: Transfer | None) -> Row:
     place = position(transfer.drift, -DRIFT_BOUND, DRIFT_BOUND)
     word, tone = WORDS[place]
     reason = "; ".join(transfer.flags) or numbers.MISSING
@@ -93,10 +113,19 @@ def _drift_row(experiment: str, transfer: Transfer) -> Row:
             interval_cell(transfer.drift, 3, reason=reason),
             Cell(text=word, tone=tone),  # type: ignore[arg-type]
             regret,
+            _beside_control(transfer, control),
             plain("; ".join(transfer.flags)),
         ),
         runs=transfer.runs.run_ids,
     )
+
+
+def _beside_control(transfer: Transfer, control: Transfer | None) -> Cell:
+    if control is None:
+        return plain("the control" if transfer.runs.table == "sp" else "no control here")
+    own, other = ({seed: regret.nats for seed, regret in t.regrets.items()} for t in (transfer, control))
+    cell = interval_cell(paired_difference(other, own), 4, reason="needs seeds that both have")
+    return dataclasses.replace(cell, text=f"at least {cell.text}") if control.at_least and cell.interval else cell
 
 
 def _optimum_row(experiment: str, transfer: Transfer, curve: WidthCurve) -> Row:

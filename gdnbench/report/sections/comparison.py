@@ -1,0 +1,85 @@
+"""A comparison at a matched budget: curves and losses, what it cost, and the texts by document."""
+
+from gdnbench.presets.schema import Experiment
+from gdnbench.report.analysis import Analysis
+from gdnbench.report.comparing import Choice
+from gdnbench.report.content import Block, Bullets, Figure, Figures, Notice, Text
+from gdnbench.report.cost import costs
+from gdnbench.report.documents import differences, reference_of
+from gdnbench.report.figures.documents import difference_dots
+from gdnbench.report.figures.training import metric_dots, training_curves
+from gdnbench.report.sections.findings import comparison_sentences
+from gdnbench.report.sections.texts import document_sentences, overlap_notices
+from gdnbench.report.study import Study
+from gdnbench.report.tables.comparison import comparison_table
+from gdnbench.report.tables.cost import cost_table
+from gdnbench.report.tables.documents import documents_table, overlap_table
+
+LOSS = (("val_loss", "validation loss (nat/token)"), ("bits_per_byte", "bits per byte"))
+SPEED = (("tokens_per_s", "training tokens/s"), ("peak_gib", "peak memory (GiB)"))
+
+
+def comparison_blocks(analysis: Analysis) -> list[Block]:
+    """Return all comparisons of a set."""
+    blocks: list[Block] = []
+    for experiment, choices in analysis.comparisons:
+        if any(choice.chosen for choice in choices):
+            blocks += _comparison(experiment, list(choices), analysis.study)
+    return blocks or [Text(text="This set holds no finished run of a comparison, so losses are not compared in it.")]
+
+
+def _comparison(experiment: Experiment, choices: list[Choice], study: Study) -> list[Block]:
+    shown = [choice for choice in choices if choice.chosen]
+    blocks: list[Block] = [Figures(figures=tuple(_figures(experiment, shown, study)))]
+    if sentences := comparison_sentences(choices):
+        blocks.append(Bullets(items=tuple(sentences)))
+    blocks += [comparison_table(experiment, choices), cost_table(experiment, costs(experiment, choices))]
+    return blocks + _texts(experiment, choices, study)
+
+
+def _texts(experiment: Experiment, choices: list[Choice], study: Study) -> list[Block]:
+    """Return the scores by document, and what of the texts stands in the train split."""
+    found, reference = differences(experiment, choices, study), reference_of(experiment, choices)
+    if not found or reference is None:
+        return []
+    arm, blocks = reference.runs.arm, list[Block]()
+    if any(difference.by_document is not None for difference in found):
+        caption = (
+            f"{experiment.title or experiment.name}: bits per byte minus those of {arm}, by text. Coloured: 95% "
+            "interval over documents; grey: over seeds. A lead needs both on one side of zero."
+        )
+        runs = tuple(sorted({run for difference in found for run in difference.runs}))
+        name = f"documents_{experiment.name}".replace("-", "_")
+        blocks.append(
+            Figures(figures=(Figure(name=name, caption=caption, plot=difference_dots(found, arm), runs=runs),))
+        )
+    blocks += [Bullets(items=tuple(document_sentences(found, arm))), documents_table(experiment, found, arm)]
+    records = [record for choice in choices for record in choice.chosen]
+    overlaps = overlap_table(records, study)
+    return blocks if overlaps is None else [*blocks, *map(_notice, overlap_notices(records, study)), overlaps]
+
+
+def _notice(text: str) -> Notice:
+    return Notice(text=text)
+
+
+def _figures(experiment: Experiment, choices: list[Choice], study: Study) -> list[Figure]:
+    runs = tuple(sorted({run for choice in choices for run in choice.run_ids}))
+    stem = experiment.name.replace("-", "_")
+    figures = [
+        Figure(
+            name=f"training_{stem}",
+            caption=f"{experiment.title or experiment.name}: training loss at each arm's chosen rate, mean and range "
+            "over seeds. Dashed: a standard parametrization beside another of its architecture.",
+            plot=training_curves(choices, study),
+            runs=runs,
+        )
+    ]
+    for metric, label in (*LOSS, *SPEED):
+        measured = [choice for choice in choices if choice.by_seed(metric)]
+        if measured:
+            caption = f"{label[0].upper()}{label[1:]} by arm: mean with its 95% interval over seeds; points: seeds."
+            plot = metric_dots(measured, metric, label)
+            own = tuple(sorted({run for choice in measured for run in choice.run_ids}))
+            figures.append(Figure(name=f"{metric}_{stem}", caption=caption, plot=plot, runs=own))
+    return figures
