@@ -36,6 +36,18 @@ MISTAKES = {
     "claim's arm": ([sweep()], {"claims": [card(arm="TT")]}, ["B1", "TT"]),
     "claim's control": ([sweep()], {"claims": [card(control="SP")]}, ["B1", "SP"]),
     "contexts": ([{"name": "d", "kind": "decode", "widths": [16], "arms": [gdn()]}], {}, ["contexts"]),
+    "arm's width": ([sweep(arms=[gdn(widths=[64])])], {}, ["width of arm 'G'", "64", "16"]),
+    "transferred rate": ([sweep(arms=[gdn(transferred_lr=-6.5)])], {}, ["transferred_lr -6.5", "'G'", "16: -7"]),
+    "horizons": ([sweep(kind="horizon")], {}, ["horizons"]),
+    "rate before fine-tuning": ([sweep(kind="fine_tune")], {}, ["start.optimizer.lr"]),
+    "section before fine-tuning": (
+        [sweep(kind="fine_tune", start={"optimizer": {"lr": 0.1}, "trainning": {}})],
+        {},
+        ["start", "trainning", "training"],
+    ),
+    "slice's experiment": ([sweep()], {"order": [{"experiment": "swep"}]}, ["order[0]", "swep", "sweep"]),
+    "slice's arm": ([sweep()], {"order": [{"experiment": "sweep", "arms": ["U"]}]}, ["order[0]", "arm 'U'", "T"]),
+    "slice's width": ([sweep()], {"order": [{"experiment": "sweep", "widths": [17]}]}, ["order[0]", "17", "16"]),
     "tokenizer": ([], {"tokenizer": "byte"}, ["byte", "bytes"]),
     "pattern without hybrid": ([], {"model": {"pattern": "gdn"}}, ["model.pattern", "hybrid"]),
 }
