@@ -2,7 +2,8 @@
 
 A *tile* is ``GROUPS`` stretches of consecutive tokens of one sequence by ``BD`` channels. A thread owns a few channels
 of one stretch (forward one run of ``RUN`` tokens, backward several), so that it reads each input once, and the W - 1
-before its stretch, which its neighbour reads too. Tiles are numbered by *slot*; packed sequences leave some unused.
+before its stretch (backward also those after it), which its neighbour reads too. Tiles are numbered by *slot*; packed
+sequences leave some unused.
 """
 
 from typing import Any
@@ -13,14 +14,15 @@ import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.gpu.activations import sigmoid
+from gdnbench_kernels.gpu.partial_sums import add_up
 from gdnbench_kernels.launching import launch, on_its_device
 
 THREADS = 128
 # Forward, a thread reads 16 bytes of half precision at once, and all inputs of its run before it stores anything.
-# Backward, half as much, for it holds inputs, gradients, taps and their gradients at once: it walks over several runs,
-# handing on what the next begins with.
+# Backward, a quarter as much, for it holds inputs, gradients, taps and their gradients at once: it walks over several
+# runs, handing on what the next begins with.
 FORWARD_CHANNELS, FORWARD_RUN = 8, 8
-BACKWARD_CHANNELS, BACKWARD_RUN, BACKWARD_RUNS = 4, 4, 8
+BACKWARD_CHANNELS, BACKWARD_RUN, BACKWARD_RUNS = 2, 8, 8
 SHORT_RUN, FEW_PROGRAMS = 2, 528  # shorter runs where there are fewer programs than four for each SM of an H200
 BACKWARD_PROGRAMS = 2640  # twenty for each SM of an H200; each leaves one partial sum of the taps' gradients
 COUNTED = tl.constexpr(256)  # packed sequences that are looked through at once
@@ -39,15 +41,16 @@ def forward(
     """Return the output and the final state (empty where it is not wanted); see `short_convolution.api`."""
     y, final = results(x, weight, cu_seqlens, output_final_state)
     tile = _tile(x.shape[2], FORWARD_CHANNELS, FORWARD_RUN)
-    slots = _slots(x, cu_seqlens, 0, tile)
+    slots = _slots(x, cu_seqlens, tile)
     blocks = triton.cdiv(x.shape[2], tile["BD"])
     if slots * blocks < FEW_PROGRAMS:
         tile["RUN"] = SHORT_RUN
-        slots = _slots(x, cu_seqlens, 0, tile)
+        slots = _slots(x, cu_seqlens, tile)
     launch(
         convolution_forward_kernel,
         (slots * blocks,),
         **_arguments(x, weight, bias, initial_state, cu_seqlens, silu),
+        x_st=x.stride(1),
         y=y,
         final=final if output_final_state else None,
         **tile,
@@ -74,21 +77,21 @@ def backward(
     dy = dy if dy.stride(2) == 1 else dy.contiguous()
     tile = _tile(channels, BACKWARD_CHANNELS, BACKWARD_RUN) | {"RUNS": BACKWARD_RUNS}
     blocks = triton.cdiv(channels, tile["BD"])
-    slots = _slots(x, cu_seqlens, width - 1, tile)
+    slots = _slots(x, cu_seqlens, tile)
     per_program = triton.cdiv(slots * blocks, BACKWARD_PROGRAMS)
     programs = triton.cdiv(slots, per_program)
     dx, d_initial = empty_like(x, x), empty_like(initial_state, x)
     d_weight = x.new_empty(programs, channels, width, dtype=torch.float32)
     d_bias = None if bias is None else x.new_empty(programs, channels, dtype=torch.float32)
-    # Four programs an SM, where that spills nothing: wider windows and states keep more in registers.
-    registers = {"maxnreg": 128} if width <= 4 and initial_state is None else {}
     launch(
         convolution_backward_kernel,
         (programs * blocks,),
         **_arguments(x, weight, bias, initial_state, cu_seqlens, silu),
+        # Constants, so that the addresses of a run differ by constants; models have few layouts, each with its kernel.
+        X_ST=x.stride(1),
+        DY_ST=dy.stride(1),
         dy=dy,
         dy_sb=dy.stride(0),
-        dy_st=dy.stride(1),
         d_final=None if d_final is None else d_final.contiguous(),
         dx=dx,
         d_initial=None if initial_state is None else d_initial,
@@ -96,11 +99,11 @@ def backward(
         d_bias=d_bias,
         slots=slots,
         per_program=per_program,
+        WHOLE=cu_seqlens is None and x.shape[1] % _tokens(tile) == 0,
         **tile,
-        **registers,
     )
-    bias_sum = x.new_empty(0) if bias is None or d_bias is None else d_bias.sum(0).to(bias.dtype)
-    return dx, d_weight.sum(0).to(weight.dtype), bias_sum, d_initial
+    bias_sum = x.new_empty(0) if bias is None or d_bias is None else add_up(d_bias, bias)
+    return dx, add_up(d_weight, weight), bias_sum, d_initial
 
 
 def results(x: Tensor, weight: Tensor, cu_seqlens: Tensor | None, output_final_state: bool) -> tuple[Tensor, Tensor]:
@@ -118,14 +121,16 @@ def _sequences(x: Tensor, cu_seqlens: Tensor | None) -> int:
     return x.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
 
 
-def _slots(x: Tensor, cu_seqlens: Tensor | None, lead: int, tile: dict[str, int]) -> int:
+def _slots(x: Tensor, cu_seqlens: Tensor | None, tile: dict[str, int]) -> int:
     """Return the number of tiles; for packed sequences a bound that is known without reading their lengths."""
     batch, time, _ = x.shape
-    tokens = tile["GROUPS"] * tile["RUN"] * tile.get("RUNS", 1)
     if cu_seqlens is None:
-        return batch * triton.cdiv(time + lead, tokens)
-    sequences = _sequences(x, cu_seqlens)
-    return (time + sequences * lead) // tokens + sequences
+        return batch * triton.cdiv(time, _tokens(tile))
+    return time // _tokens(tile) + _sequences(x, cu_seqlens)
+
+
+def _tokens(tile: dict[str, int]) -> int:
+    return tile["GROUPS"] * tile["RUN"] * tile.get("RUNS", 1)
 
 
 def _tile(channels: int, per_thread: int, run: int) -> dict[str, int]:
@@ -147,7 +152,6 @@ def _arguments(
     return dict(
         x=x,
         x_sb=x.stride(0),
-        x_st=x.stride(1),
         weight=weight.contiguous(),
         bias=bias,
         initial=None if initial_state is None else initial_state.contiguous(),
@@ -171,7 +175,7 @@ def convolution_forward_kernel(
     slot = tl.program_id(0) // BLOCKS
     column = (tl.program_id(0) % BLOCKS) * BD + tl.arange(0, BD)
     channel = column[None, :]
-    batch, sequence, first, length, start = locate(slot, T, cu_seqlens, sequences, GROUPS * RUN, 0)
+    batch, sequence, first, length, start = locate(slot, T, cu_seqlens, sequences, GROUPS * RUN)
     t = start + tl.arange(0, GROUPS)[:, None] * RUN
     x += batch * x_sb + first * x_st + channel
     y += (batch * T + first) * D + channel
@@ -182,7 +186,7 @@ def convolution_forward_kernel(
     x_run = x + t.to(tl.int64) * x_st
     inputs = ()
     for i in tl.static_range(-(W - 1), RUN):
-        inputs = inputs + (load_inputs(x_run + i * x_st, initial, t + i, length, channel, D, W, i < 0),)
+        inputs = inputs + (load_inputs(x_run + i * x_st, initial, t + i, length, channel, D, W, BD, i < 0, True),)
     taps = load_taps(weight, bias, column, D, W)
     y_run = y + t.to(tl.int64) * D
     for i in tl.static_range(RUN):
@@ -195,22 +199,22 @@ def convolution_forward_kernel(
         if start == 0:
             for j in tl.static_range(W - 1):
                 last = tl.cast(length, tl.int64) - (W - 1) + j
-                row = load_inputs(x + last * x_st, initial, last, length, channel, D, W, True)
+                row = load_inputs(x + last * x_st, initial, last, length, channel, D, W, BD, True, True)
                 tl.store(final + (sequence * (W - 1) + j) * D + channel, row, mask=channel < D)
 
 
 @triton.jit(do_not_specialize=["T", "sequences", "slots", "per_program"])
 def convolution_backward_kernel(
-    x, x_sb, x_st, weight, bias, initial, cu_seqlens, dy, dy_sb, dy_st, d_final, dx, d_initial, d_weight, d_bias,
-    T, sequences, slots, per_program,
-    D: tl.constexpr, W: tl.constexpr, SILU: tl.constexpr,
+    x, x_sb, weight, bias, initial, cu_seqlens, dy, dy_sb, d_final, dx, d_initial, d_weight, d_bias,
+    T, sequences, slots, per_program, X_ST: tl.constexpr, DY_ST: tl.constexpr,
+    D: tl.constexpr, W: tl.constexpr, SILU: tl.constexpr, WHOLE: tl.constexpr,
     BD: tl.constexpr, GROUPS: tl.constexpr, RUN: tl.constexpr, RUNS: tl.constexpr,
 ):  # fmt: skip
     """Program (some slots, block of channels): input gradients of its tiles, and the sum of the taps' gradients.
 
-    The inputs of token m are in the sums of tokens m to m + W - 1. So a thread that walks over tokens t stores the
-    gradients of t - (W - 1), and a sequence's tiles go W - 1 beyond its end; at its start what is stored are the
-    gradients of the initial state.
+    The inputs of token t are in the sums of tokens t to t + W - 1. So a thread walks from the end of its stretch to its
+    start, and begins with the slopes of the W - 1 tokens after it; a sequence's first goes on to the gradients of the
+    initial state. WHOLE: no tile goes beyond its sequence.
     """
     BLOCKS: tl.constexpr = tl.cdiv(D, BD)
     program = tl.program_id(0) // BLOCKS
@@ -223,57 +227,61 @@ def convolution_backward_kernel(
         tap_sums = tap_sums + (bias_sum,)
 
     for slot in range(program * per_program, tl.minimum((program + 1) * per_program, slots)):
-        batch, sequence, first, length, start = locate(slot, T, cu_seqlens, sequences, GROUPS * RUN * RUNS, W - 1)
-        t = start + tl.arange(0, GROUPS)[:, None] * RUN * RUNS
-        x_run = x + batch * x_sb + (first + t) * x_st + channel
-        dy_run = dy + batch * dy_sb + (first + t) * dy_st + channel
+        batch, sequence, first, length, start = locate(slot, T, cu_seqlens, sequences, GROUPS * RUN * RUNS)
+        t = start + (tl.arange(0, GROUPS)[:, None] + 1) * RUN * RUNS
+        x_run = x + batch * x_sb + (first + t) * X_ST + channel
+        dy_run = dy + batch * dy_sb + (first + t) * DY_ST + channel
         dx_run = dx + (batch * T + first + t) * D + channel
         kept = sequence * (W - 1) * D + channel  # in initial and final states
+        earlier = None if initial is None else initial + kept
+        later = None if d_final is None else d_final + kept
 
-        # What came before the thread's first token: 2 (W - 1) inputs, and the slopes of the last W - 1 of them.
+        # What comes after the stretch: the slopes of W - 1 tokens, and the inputs that they are made of.
         inputs = ()
+        for i in tl.static_range(-(W - 1), W - 1):
+            inputs = inputs + (load_inputs(x_run + i * X_ST, earlier, t + i, length, channel, D, W, BD, True, True),)
         slopes = ()
-        for i in tl.static_range(-2 * (W - 1), 0):
-            earlier = None if initial is None else initial + kept
-            inputs = inputs + (load_inputs(x_run + i * x_st, earlier, t + i, length, channel, D, W, True),)
-        for i in tl.static_range(-(W - 1), 0):
-            early = load_inputs(dy_run + i * dy_st, None, t + i, length, channel, D, W, True)
-            slopes = slopes + (input_slope(early, inputs, taps, i + W - 1, W, SILU),)
-        inputs = inputs[W - 1 :]
+        for i in tl.static_range(W - 1):
+            grad = load_inputs(dy_run + i * DY_ST, None, t + i, length, channel, D, W, BD, False, True)
+            slopes = slopes + (input_slope(grad, inputs, taps, i, W, SILU),)
+        inputs = inputs[: W - 1]
 
         for _run in range(RUNS):
+            t -= RUN
+            x_run -= RUN * X_ST
+            dy_run -= RUN * DY_ST
+            dx_run -= RUN * D
             # All loads before the first store, past which the compiler would move none.
             grads = ()
+            before = ()
             for i in tl.static_range(RUN):
-                inputs = inputs + (load_inputs(x_run + i * x_st, None, t + i, length, channel, D, W, False),)
-                grads = grads + (load_inputs(dy_run + i * dy_st, None, t + i, length, channel, D, W, False),)
-            for i in tl.static_range(RUN):
+                m = i - (W - 1)
+                row = load_inputs(x_run + m * X_ST, earlier, t + m, length, channel, D, W, BD, True, not WHOLE)
+                before = before + (row,)
+                row = load_inputs(dy_run + i * DY_ST, None, t + i, length, channel, D, W, BD, False, not WHOLE)
+                grads = grads + (row,)
+            inputs = before + inputs
+            for i in tl.static_range(RUN - 1, -1, -1):
                 slope = input_slope(grads[i], inputs, taps, i, W, SILU)
-                slopes = slopes + (slope,)
+                slopes = (slope,) + slopes
                 bias_sum += slope
                 sums = ()
                 for j in tl.static_range(W):
                     sums = sums + (tap_sums[j] + slope * inputs[i + j].to(tl.float32),)
                 tap_sums = sums
+                d = input_gradient(slopes, taps, later, t + i, length, channel, D, W).to(dx.dtype.element_ty)
+                if WHOLE and D % BD == 0:
+                    tl.store(dx_run + i * D, d)
+                else:
+                    tl.store(dx_run + i * D, d, mask=(t + i < length) & (channel < D))
+            inputs = inputs[: W - 1]
+            slopes = slopes[: W - 1]
 
-                m = t + i - (W - 1)
-                d = slope * taps[0]
-                for j in tl.static_range(1, W):
-                    d += taps[j] * slopes[i + W - 1 - j]
-                if d_final is not None:
-                    last = (m >= length - (W - 1)) & (m < length) & (channel < D)
-                    d += tl.load(d_final + kept + (m - length + W - 1) * D, mask=last, other=0.0).to(tl.float32)
-                here = (m >= 0) & (m < length) & (channel < D)
-                tl.store(dx_run + (i - (W - 1)) * D, d.to(dx.dtype.element_ty), mask=here)
-                if d_initial is not None and i < W - 1:
-                    before = (m < 0) & (channel < D)
-                    tl.store(d_initial + kept + (m + W - 1) * D, d.to(d_initial.dtype.element_ty), mask=before)
-            inputs = inputs[RUN:]
-            slopes = slopes[RUN:]
-            t += RUN
-            x_run += RUN * x_st
-            dy_run += RUN * dy_st
-            dx_run += RUN * D
+        if d_initial is not None:
+            for i in tl.static_range(-1, -W, -1):
+                slopes = (tl.zeros([GROUPS, BD], tl.float32),) + slopes
+                d = input_gradient(slopes, taps, later, t + i, length, channel, D, W).to(d_initial.dtype.element_ty)
+                tl.store(d_initial + kept + (t + i + W - 1) * D, d, mask=(t == 0) & (channel < D))
 
     for j in tl.static_range(W):
         tl.store(d_weight + (program * D + column) * W + j, tl.sum(tap_sums[j], 0), mask=column < D)
@@ -282,14 +290,13 @@ def convolution_backward_kernel(
 
 
 @triton.jit
-def locate(slot, T, cu_seqlens, sequences, TOKENS: tl.constexpr, LEAD: tl.constexpr):
+def locate(slot, T, cu_seqlens, sequences, TOKENS: tl.constexpr):
     """Return a slot's (batch row, sequence, first token of the sequence, its length, first token of the tile in it).
 
-    A sequence has ``LEAD`` more tokens in front. Packed, sequence s owns the slots from
-    ``(cu_seqlens[s] + s * LEAD) // TOKENS + s``, which leaves at least as many as it has tiles.
+    Packed, sequence s owns the slots from ``cu_seqlens[s] // TOKENS + s``: at least as many as it has tiles, and one.
     """
     if cu_seqlens is None:
-        tiles = tl.cdiv(T + LEAD, TOKENS)
+        tiles = tl.cdiv(T, TOKENS)
         sequence = slot // tiles
         batch = sequence
         first = 0
@@ -300,12 +307,12 @@ def locate(slot, T, cu_seqlens, sequences, TOKENS: tl.constexpr, LEAD: tl.conste
         for i in range(0, sequences, COUNTED):
             s = i + tl.arange(0, COUNTED)
             begin = tl.load(cu_seqlens + s, mask=s < sequences, other=0).to(tl.int32)
-            before += tl.sum(((s < sequences) & ((begin + s * LEAD) // TOKENS + s <= slot)).to(tl.int32), 0)
+            before += tl.sum(((s < sequences) & (begin // TOKENS + s <= slot)).to(tl.int32), 0)
         sequence = before - 1
         batch = 0
         first = tl.load(cu_seqlens + sequence).to(tl.int32)
         length = tl.load(cu_seqlens + sequence + 1).to(tl.int32) - first
-        start = (slot - ((first + sequence * LEAD) // TOKENS + sequence)) * TOKENS
+        start = (slot - (first // TOKENS + sequence)) * TOKENS
     return tl.cast(batch, tl.int64), tl.cast(sequence, tl.int64), tl.cast(first, tl.int64), length, start
 
 
@@ -321,15 +328,27 @@ def load_taps(weight, bias, column, D: tl.constexpr, W: tl.constexpr):
 
 
 @triton.jit
-def load_inputs(place, initial, t, length, channel, D: tl.constexpr, W: tl.constexpr, BEFORE: tl.constexpr):
+def load_inputs(
+    place, initial, t, length, channel,
+    D: tl.constexpr, W: tl.constexpr, BD: tl.constexpr, BEFORE: tl.constexpr, BEYOND: tl.constexpr,
+):  # fmt: skip
     """Return what lies at ``place`` for tokens ``t``, in its own type; 0 outside the sequence.
 
-    Where BEFORE, ``t`` may be negative, and there the rows come from ``initial``, if it is given.
+    BEFORE, BEYOND: whether ``t`` may be before the sequence, where the rows come from ``initial`` if it is given, and
+    whether it may be beyond its end.
     """
-    if not BEFORE:
-        return tl.load(place, mask=(t < length) & (channel < D), other=0.0)
-    row = tl.load(place, mask=(t >= 0) & (t < length) & (channel < D), other=0.0)
-    if initial is not None:
+    if BEFORE:
+        here = t >= 0
+        if BEYOND:
+            here = here & (t < length)
+        if D % BD != 0:
+            here = here & (channel < D)
+        row = tl.load(place, mask=here, other=0.0)
+    elif BEYOND or D % BD != 0:
+        row = tl.load(place, mask=(t < length) & (channel < D), other=0.0)
+    else:
+        row = tl.load(place)
+    if BEFORE and initial is not None:
         before = (t < 0) & (t >= -(W - 1)) & (channel < D)
         row += tl.load(initial + (t + W - 1) * D, mask=before, other=0.0).to(row.dtype)
     return row
@@ -355,3 +374,18 @@ def input_slope(dy, inputs, taps, i: tl.constexpr, W: tl.constexpr, SILU: tl.con
         s = sigmoid(a)
         slope *= s + a * s * (1 - s)
     return slope
+
+
+@triton.jit
+def input_gradient(slopes, taps, d_final, t, length, channel, D: tl.constexpr, W: tl.constexpr):
+    """Return the gradients of the inputs of tokens ``t`` from the slopes of W tokens from there on.
+
+    The last W - 1 inputs are the final state too, of which ``d_final``, if given, is the gradient.
+    """
+    d = taps[W - 1] * slopes[0]
+    for j in tl.static_range(1, W):
+        d += taps[W - 1 - j] * slopes[j]
+    if d_final is not None:
+        last = (t >= length - (W - 1)) & (t < length) & (channel < D)
+        d += tl.load(d_final + (t - length + W - 1) * D, mask=last, other=0.0).to(tl.float32)
+    return d

@@ -45,6 +45,16 @@ def test_more_channels_than_a_block_and_more_tiles_than_programs(monkeypatch):
     assert mismatches(Case(batch=1, time=300, heads=1, value_dim=136), torch.float32) == {}
 
 
+@pytest.mark.parametrize("state", [True, False])
+@pytest.mark.parametrize("channels", [24, 32])
+@pytest.mark.parametrize("time", [63, 64, 65])
+def test_tiles_that_end_with_the_sequence_and_others(time, channels, state, monkeypatch):
+    monkeypatch.setattr(gpu, "BACKWARD_RUN", 2)
+    monkeypatch.setattr(gpu, "BACKWARD_RUNS", 2)  # 8 groups: tiles of 32 tokens by 32 channels
+    case = Case(time=time, heads=1, value_dim=channels, state=state)
+    assert mismatches(case, torch.float32) == {}
+
+
 def test_runs_of_full_length(monkeypatch):
     monkeypatch.setattr(gpu, "FEW_PROGRAMS", 0)
     assert mismatches(Case(batch=1, time=150, **NARROW), torch.float32) == {}
@@ -93,7 +103,7 @@ def test_is_a_proper_operator(state):
     x, packing = draw(Case(heads=1, value_dim=8, width=2, state=state), torch.float32, lengths=[2, 0, 3])
     leaves = [x.get(name) for name in ("x", "weight", "bias", "initial_state")]
     leaves = [None if leaf is None else leaf.requires_grad_() for leaf in leaves]
-    torch.library.opcheck(triton._forward, (*leaves, packing["cu_seqlens"], True, state))
+    torch.library.opcheck(triton._forward.traced, (*leaves, packing["cu_seqlens"], True, state))
 
 
 def test_compiles_without_a_graph_break():
