@@ -13,7 +13,7 @@ from gdnbench.plan.sections import base_spec, model_of, start_spec
 from gdnbench.plan.spec import Origin, RunSpec
 from gdnbench.plan.sweep import Losses, Point, Sweep
 from gdnbench.presets import Arm, Experiment, Preset
-from gdnbench.presets.load import learning_rates
+from gdnbench.presets.load import learning_rates, seeds
 from gdnbench.presets.schema import OVER_WIDTH, SWEEPS
 
 
@@ -83,7 +83,7 @@ def _cells(preset: Preset, experiment: Experiment) -> Iterator[Cell]:
                 sweep = _sweep(preset, experiment, arm, spec, base)
                 yield sweep.runs
             else:
-                yield partial(_fixed, _measurements(experiment, spec, arm.seeds or experiment.seeds))
+                yield partial(_fixed, _measurements(experiment, spec, seeds(experiment, arm, width)))
             if shared:
                 bases[at_base] = sweep
 
@@ -93,13 +93,13 @@ def _fixed(runs: list[RunSpec], losses: Losses) -> tuple[list[RunSpec], int]:
     return runs, 0
 
 
-def _measurements(experiment: Experiment, spec: RunSpec, seeds: tuple[int, ...]) -> list[RunSpec]:
+def _measurements(experiment: Experiment, spec: RunSpec, chosen: tuple[int, ...]) -> list[RunSpec]:
     """Return the runs of a coordinate check or of generation."""
     if experiment.kind == "coord_check":
-        return [dataclasses.replace(spec, seed=seed) for seed in seeds]
+        return [dataclasses.replace(spec, seed=seed) for seed in chosen]
     assert spec.decode is not None
     by_context = [dataclasses.replace(spec.decode, context=context) for context in experiment.contexts]
-    return [dataclasses.replace(spec, decode=decode, seed=seed) for decode in by_context for seed in seeds]
+    return [dataclasses.replace(spec, decode=decode, seed=seed) for decode in by_context for seed in chosen]
 
 
 def _sweep(preset: Preset, experiment: Experiment, arm: Arm, spec: RunSpec, base: Sweep | None) -> Sweep:
@@ -112,8 +112,8 @@ def _sweep(preset: Preset, experiment: Experiment, arm: Arm, spec: RunSpec, base
         point = partial(_single, spec)
     return Sweep(
         point,
-        learning_rates(experiment, arm.log2_lrs, width),
-        arm.seeds or experiment.seeds,
+        learning_rates(experiment, arm, width),
+        seeds(experiment, arm, width),
         refine=experiment.refine,
         extend=experiment.extend,
         base=base,

@@ -1,11 +1,14 @@
 """Finding a preset by name or path and reading it strictly."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from gdnbench.configuration import from_mapping, read_yaml
 from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.presets.schema import SWEEPS, Arm, Experiment, Preset, Slice
 
+T = TypeVar("T")
 FOLDER = Path(__file__).parent
 # Sections of the run that a fine-tuning begins with; its model is the same.
 START_SECTIONS = ("optimizer", "schedule", "training", "evaluation")
@@ -55,10 +58,13 @@ def _check_experiment(experiment: Experiment, where: str) -> None:
     arms = [arm.name for arm in experiment.arms]
     if not arms or len(set(arms)) != len(arms):
         raise GdnbenchError(f"{where}: needs arms of different names, found {', '.join(arms) or 'none'}")
-    if not experiment.widths or not experiment.seeds:
-        raise GdnbenchError(f"{where}: needs at least one width and one seed")
+    if not experiment.widths:
+        raise GdnbenchError(f"{where}: needs at least one width")
     for arm in experiment.arms:
         _check_arm(experiment, arm, where)
+        for width in arm.widths or experiment.widths:
+            if not seeds(experiment, arm, width):
+                raise GdnbenchError(f"{where}: no seeds for arm {arm.name!r} at width {width}")
     if experiment.kind == "coord_check" and len(set(experiment.widths)) < 2:
         raise GdnbenchError(f"{where}: a coordinate check compares widths and needs at least two")
     if experiment.kind == "decode" and not experiment.contexts:
@@ -78,7 +84,7 @@ def _check_arm(experiment: Experiment, arm: Arm, where: str) -> None:
     if foreign := set(arm.widths or ()) - set(experiment.widths):
         raise unknown(f"{where}: width of arm {arm.name!r}", sorted(foreign)[0], map(str, experiment.widths))
     for width in arm.widths or experiment.widths if experiment.kind in SWEEPS else ():
-        rates = learning_rates(experiment, arm.log2_lrs, width)
+        rates = learning_rates(experiment, arm, width)
         if not rates:
             raise GdnbenchError(f"{where}: no log2_lrs for arm {arm.name!r} at width {width}")
         if arm.transferred_lr is not None and arm.transferred_lr not in rates:
@@ -114,9 +120,16 @@ def _check_card(preset: Preset, experiment: str, arms: list[str], where: str) ->
             raise unknown(f"{where}: arm", arm, known)
 
 
-def learning_rates(experiment: Experiment, own: object, width: int) -> tuple[float, ...]:
+def learning_rates(experiment: Experiment, arm: Arm, width: int) -> tuple[float, ...]:
     """Return the log2 learning rates of an arm at a width, ascending: its own, or the experiment's."""
-    rates = experiment.log2_lrs if own is None else own
-    if isinstance(rates, dict):
-        rates = rates.get(width, ())
-    return tuple(sorted(rates))  # type: ignore[call-overload]
+    return tuple(sorted(_at(experiment.log2_lrs if arm.log2_lrs is None else arm.log2_lrs, width)))
+
+
+def seeds(experiment: Experiment, arm: Arm, width: int) -> tuple[int, ...]:
+    """Return the seeds of an arm at a width, the one that runs every rate first: its own, or the experiment's."""
+    return _at(experiment.seeds if arm.seeds is None else arm.seeds, width)
+
+
+def _at(values: Mapping[int, tuple[T, ...]] | tuple[T, ...], width: int) -> tuple[T, ...]:
+    """Return what is given by width, or for all widths; nothing where a width is left out."""
+    return values if isinstance(values, tuple) else values.get(width, ())

@@ -20,7 +20,7 @@ class Arm:
         switches: parametrization switches.
         model: model fields that differ from the experiment's.
         log2_lrs: this arm's learning rates, by width or for all; None: the experiment's.
-        seeds: this arm's seeds; None: the experiment's.
+        seeds: this arm's seeds, by width or for all; None: the experiment's.
         widths: this arm's widths; None: the experiment's.
         transferred_lr: log2 of the rate that was found at a small width; it must be one of the arm's rates.
     """
@@ -31,7 +31,7 @@ class Arm:
     switches: Mapping[str, str] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     log2_lrs: Mapping[int, tuple[float, ...]] | tuple[float, ...] | None = None
-    seeds: tuple[int, ...] | None = None
+    seeds: Mapping[int, tuple[int, ...]] | tuple[int, ...] | None = None
     widths: tuple[int, ...] | None = None
     transferred_lr: float | None = None
 
@@ -83,7 +83,8 @@ class Experiment(Sections):
         arms: what is compared.
         widths: model widths.
         log2_lrs: learning rates as powers of 2, for all widths or by width.
-        seeds: the first is run at every learning rate; where the others run is said by ``refine``.
+        seeds: the first is run at every learning rate; where the others run is said by ``refine``. For all widths, or
+            by width.
         refine: other seeds at the best rate and its ``neighbours``; at ``half_octaves`` up to one octave around the
             best, which the first seed runs, too; at the ``best`` only; or at ``all`` rates.
         extend: how many rates may be added beyond the grid while the best is at its edge.
@@ -101,7 +102,7 @@ class Experiment(Sections):
     arms: tuple[Arm, ...]
     widths: tuple[int, ...]
     log2_lrs: Mapping[int, tuple[float, ...]] | tuple[float, ...] = ()
-    seeds: tuple[int, ...] = (0,)
+    seeds: Mapping[int, tuple[int, ...]] | tuple[int, ...] = (0,)
     refine: Literal["neighbours", "half_octaves", "best", "all"] = "neighbours"
     extend: int = 0
     transferred: bool = False

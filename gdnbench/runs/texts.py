@@ -12,8 +12,8 @@ from gdnbench.runs.execute import load_corpus
 def check_content(specs: Iterable[RunSpec], records: Iterable[Record], store: Store) -> None:
     """Raise unless a set's runs were made on the texts that their corpora hold now; files may have changed."""
     runs = [record for record in records if record.kind in ("train", "coord_check", "decode")]
-    for data in _distinct(specs):
-        now = _loaded(data).corpus_hash
+    for data, experiment in {spec.data: spec.experiment for spec in reversed([*specs])}.items():
+        now = _there(data, experiment).corpus_hash
         stored = [record for record in runs if record.data.get("corpus") == corpus_label(data.corpus)]
         others = [record for record in stored if record.data["corpus_hash"] != now]
         if others:
@@ -49,8 +49,14 @@ def _epochs(spec: RunSpec) -> float:
     return BatchSampler(tokens, batch_size=part.batch_size, seq_len=part.seq_len, seed=0).epochs(part.steps)
 
 
-def _distinct(specs: Iterable[RunSpec]) -> list[Data]:
-    return list(dict.fromkeys(spec.data for spec in specs))
+def _there(data: Data, experiment: str) -> TokenizedCorpus:
+    """Return a corpus; where it is not there the message says how to say where it is, or to do without."""
+    try:
+        return _loaded(data)
+    except GdnbenchError as error:
+        raise GdnbenchError(
+            f"experiment {experiment}: {error} (--corpus and --also say where texts lie, --only leaves experiments out)"
+        ) from error
 
 
 def _loaded(data: Data) -> TokenizedCorpus:
