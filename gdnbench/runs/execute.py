@@ -90,10 +90,10 @@ def load_corpus(name: str, tokenizer: str, splits: tuple[str, ...], tokenizer_co
 
 def _beside(result: Result, wall: float) -> dict[str, dict[str, Any]]:
     """Return the seconds that a training run took beside its steps at their usual speed, unless it was interrupted."""
-    speed = result.metrics.get("tokens_per_s")
-    if speed is None or result.resumed:
+    speed, trained = result.metrics.get("tokens_per_s"), result.metrics.get("train_tokens")
+    if speed is None or trained is None or result.resumed:
         return {}
-    tokens = result.metrics["train_tokens"]["value"]
+    tokens = trained["value"]
     tokens -= result.metrics.get("inherited_tokens", {"value": 0})["value"]
     return {"beside_s": metric(max(0.0, wall - tokens / speed["value"]), "s")}
 
