@@ -31,8 +31,8 @@ class Place:
     @property
     def name(self) -> str:
         """The text in words."""
-        where = f"{self.corpus}, {self.split}" + (", out of domain" if self.out_of_domain else "")
-        return f"{where}, without documents that the train split repeats" if self.unrepeated else where
+        where = f"{self.corpus} {self.split}" + (" (out of domain)" if self.out_of_domain else "")
+        return f"{where} without repeated documents" if self.unrepeated else where
 
 
 @dataclass(frozen=True, kw_only=True)

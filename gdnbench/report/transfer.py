@@ -132,16 +132,18 @@ def _flags(
     curves: Mapping[int, WidthCurve], slopes: Mapping[int, float], regrets: Mapping[int, SeedRegret]
 ) -> list[str]:
     """Return what a reader must know: edges, censored seeds, diverged runs, seeds without a slope, limits."""
-    flags = []
+    found: dict[str, list[int]] = {}
     for width, curve in curves.items():
         if "edge" in curve.optimum.flags:
-            flags.append(f"width {width}: the best rate is at the edge of the grid")
+            found.setdefault("the best rate is at the edge of the grid", []).append(width)
         censored = sum("censored" in optimum.flags for optimum in curve.by_seed.values())
         if censored:
-            flags.append(f"width {width}: {censored} of {len(curve.by_seed)} optima lie outside the grid (censored)")
+            text = f"{censored} of {len(curve.by_seed)} optima lie outside the grid (censored)"
+            found.setdefault(text, []).append(width)
         diverged = sum(len(rates) for rates in curve.diverged.values())
         if diverged:
-            flags.append(f"width {width}: {diverged} diverged")
+            found.setdefault(f"{diverged} diverged", []).append(width)
+    flags = [f"width {', '.join(map(str, widths))}: {text}" for text, widths in found.items()]
     seeds = {seed for curve in curves.values() for seed in curve.seeds}
     if len(curves) > 1 and (left_out := sorted(seeds - set(slopes))):
         flags.append(f"no drift from seed {', '.join(map(str, left_out))}: too few fitted optima")

@@ -81,7 +81,7 @@ class Builder:
 
     def write(
         self, kind: str, spec: dict[str, Any], metrics: dict[str, tuple[float, str]], rows: list[dict[str, Any]],
-        outcome: str = "finished",
+        outcome: str = "finished", data: dict[str, Any] | None = None,
     ) -> str:  # fmt: skip
         """Store one record and return its id."""
         model = spec["model"]
@@ -100,7 +100,8 @@ class Builder:
             metrics={name: {"value": value, "unit": unit} for name, (value, unit) in metrics.items()},
             rows_sha256="",
             source_digest=self.digest,
-            data={"corpus": "stdlib", "corpus_hash": "c0ffee" * 8, "tokenizer": "bytes", "tokenizer_hash": "ab" * 20},
+            data={"corpus": "stdlib", "corpus_hash": "c0ffee" * 8, "tokenizer": "bytes", "tokenizer_hash": "ab" * 20}
+            | (data or {}),
             environment=dict(self.environment),
             started="2026-06-20T10:00:00Z",
             duration_s=3.5,
@@ -108,17 +109,23 @@ class Builder:
         self.store.write(record)
         return run_id
 
-    def train(self, experiment: str, arm: str, width: int, seed: int, log2_lr: float, loss: float | None) -> str:
+    def train(
+        self, experiment: str, arm: str, width: int, seed: int, log2_lr: float, loss: float | None, *,
+        steps: int = 100, origin: dict[str, Any] | None = None, documents: list[dict[str, Any]] | None = None,
+        overlap: dict[str, Any] | None = None,
+    ) -> str:  # fmt: skip
         """Store a training run with this validation loss; None: it diverged."""
         spec = self.spec(experiment, arm, width, seed, log2_lr)
-        spec["training"] = {"steps": 100, "seconds": None, "batch_size": 16, "seq_len": 64}
+        spec["training"] = {"steps": steps, "seconds": None, "batch_size": 16, "seq_len": 64}
+        if origin is not None:
+            spec["origin"] = origin
         linear = spec["model"]["arch"] != "transformer"
         metrics = {
             "params_total": (12.0 * width * width * 2 + 256 * width, "parameter"),
             "params_non_embedding": (12.0 * width * width * 2, "parameter"),
             "flops_per_token": (6 * 24.0 * width * width, "FLOP/token"),
-            "train_tokens": (102_400.0, "token"),
-            "train_flops": (102_400 * 144.0 * width * width, "FLOP"),
+            "train_tokens": (1024.0 * steps, "token"),
+            "train_flops": (1024 * steps * 144.0 * width * width, "FLOP"),
             "state_bytes": (width * 64.0 if linear else width * 1024.0, "byte"),
             "mlp_width": (2.0 * width, "1"),
             "tokens_per_s": ((21_000.0 if linear else 30_000.0) * (1 + 0.02 * self.random.random()), "token/s"),
@@ -142,7 +149,9 @@ class Builder:
             }
             for step in range(5, 101, 5)
         ]  # fmt: skip
-        return self.write("train", spec, metrics, rows, "finished" if loss is not None else "diverged")
+        data = {} if overlap is None else {"overlap": overlap}
+        outcome = "finished" if loss is not None else "diverged"
+        return self.write("train", spec, metrics, [*rows, *(documents or [])], outcome, data)
 
     def sweep(
         self, experiment: str, arm: str, drift: float, *, first: bool, seeds: tuple[int, ...] = SEEDS,
@@ -163,6 +172,15 @@ class Builder:
                     loss += self.random.gauss(0, self.noise)
                     diverges = rate == grid[-1] and width == widths[-1]
                     self.train(experiment, arm, width, seed, rate, None if diverges else loss)
+
+    def documents(self, sizes: list[int], shift: float, shares: list[float]) -> list[dict[str, Any]]:
+        """Return rows of test documents of these bytes, coded ``shift`` bits per byte worse than 1.5, with noise."""
+        rows = []
+        for place, (size, share) in enumerate(zip(sizes, shares, strict=True)):
+            bits = 1.5 + shift + 0.1 * place / len(sizes) - 0.3 * share + self.random.gauss(0, 0.001)
+            about = {"type": "document", "corpus": "stdlib", "split": "test", "document": place, "in_train": share}
+            rows.append({**about, "nll": bits * math.log(2) * size, "tokens": size // 4, "bytes": size})
+        return rows
 
     def comparison(self, losses: dict[str, float]) -> None:
         """Plant these mean losses at two rates and three seeds, at width 128."""

@@ -182,7 +182,7 @@ def test_what_qualifies_the_numbers_is_said(synthetic, tmp_path):
     assert "come from 2 source digests" in page.all and "come from 2 commits" in page.all
     assert "had uncommitted changes" in page.all
     assert "their tokens/s are lower limits" in page.all
-    assert "is at the edge of the grid at width" in page.all
+    assert "the best rate is at the edge of the grid" in page.all
     assert "1 run diverged and counts as no loss: GDN (SP) in transfer-gdn." in page.all
     assert "Transformer+μP, GDN (SP) and RWKV-7 have no run in this set" in page.all
 

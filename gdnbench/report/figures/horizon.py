@@ -19,8 +19,10 @@ def horizon_lines(arms: Sequence[Horizons]) -> Figure:
     for axis, arm in zip(axes, arms, strict=True):
         axis.set_title(arm.runs.arm, fontweight="bold")
         axis.set_xscale("log", base=2)
-        for tone, width in zip(shades(colour(arm.runs.arch), len(arm.slopes)), arm.slopes, strict=True):
-            _line(axis, arm, width, tone)
+        tones = shades(colour(arm.runs.arch), len(arm.slopes))
+        for place, (tone, width) in enumerate(zip(tones, arm.slopes, strict=True)):
+            # Moved aside a little, so that widths of equal optima can be told apart.
+            _line(axis, arm, width, tone, 2.0 ** (0.07 * (place - (len(tones) - 1) / 2)))
         axis.set_ylabel("best learning rate")
         power_ticks(axis, which="y")
         axis.margins(x=0.12, y=0.15)
@@ -31,15 +33,16 @@ def horizon_lines(arms: Sequence[Horizons]) -> Figure:
     return figure
 
 
-def _line(axis: Axes, arm: Horizons, width: int, tone: str) -> None:
+def _line(axis: Axes, arm: Horizons, width: int, tone: str, aside: float) -> None:
     found = {t: fitted.curves[width].interval for t, fitted in arm.by_tokens.items() if width in fitted.curves}
     known = {tokens: interval for tokens, interval in found.items() if interval is not None}
     if not known:
         return
     reach = [interval.half_width or 0.0 for interval in known.values()]
     centres = [interval.mean for interval in known.values()]
-    axis.errorbar(list(known), centres, yerr=reach, color=tone, marker="o", capsize=2.5)
+    places = [tokens * aside for tokens in known]
+    axis.errorbar(places, centres, yerr=reach, color=tone, marker="o", capsize=2.5)
     axis.annotate(
-        f"{width}", (max(known), centres[-1]), (5, 0), textcoords="offset points", va="center", color=tone,
-        fontsize=8.5, fontweight="bold",
+        f"{width}", (places[0], centres[0]), (-6, 7 if aside > 1 else -7), textcoords="offset points", ha="right",
+        va="center", color=tone, fontsize=8.5, fontweight="bold",
     )  # fmt: skip

@@ -11,17 +11,17 @@ from gdnbench.report.transfer import Transfer, WidthCurve
 
 
 @styled
-def lr_transfer(transfers: Sequence[Transfer]) -> Figure:
+def lr_transfer(transfers: Sequence[Transfer], beside: Sequence[Transfer] = ()) -> Figure:
     """Draw the sweeps of one architecture; panels are stacked so that optima can be compared down a line.
 
-    Points: runs (crosses at the top edge: diverged). Lines: mean over seeds. Diamonds: fitted optima with their 95%
-    interval over seeds, where there are 3.
+    The axes have room for the sweeps ``beside``, too, which another figure shows. Points: runs (crosses at the top
+    edge: diverged). Lines: mean over seeds. Diamonds: fitted optima with their 95% interval over 3 seeds or more.
     """
     shown = [transfer for transfer in transfers if transfer.curves]
     figure, axes = new_figure(len(shown), 1, height=0.5 + 2.35 * len(shown))
     for axis, transfer in zip(axes, shown):
         _panel(axis, transfer)
-    _shared_limits(axes, shown)
+    _shared_limits(axes, [*shown, *(transfer for transfer in beside if transfer.curves)])
     power_ticks(axes[-1])
     axes[-1].set_xlabel("base learning rate")
     return figure

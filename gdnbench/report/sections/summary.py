@@ -26,7 +26,13 @@ def summary(analysis: Analysis) -> Section:
     if found := findings(analysis):
         blocks.append(Bullets(items=tuple(found)))
     blocks += warnings(analysis)
-    blocks.append(verdict_table(analysis.verdicts))
+    untested = [verdict.claim for verdict in analysis.verdicts if verdict.card is None]
+    if len(untested) < len(analysis.verdicts):
+        blocks.append(verdict_table(analysis.verdicts))
+    if untested:
+        blocks.append(
+            Text(text=f"No experiment of this set tests {numbers.listed(untested)}.")
+        )
     return Section(anchor="summary", title="1. Summary", blocks=blocks)
 
 

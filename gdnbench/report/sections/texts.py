@@ -43,7 +43,7 @@ def overlap_notices(records: Sequence[Record], study: Study) -> list[str]:
                 highest = max(row["in_train"] for row in repeated)
                 verb = "is" if len(repeated) == 1 else "are"
                 texts[key] = (
-                    f"{len(repeated)} of {numbers.plural(len(here), 'document')} of {key[0]}, {key[1]} "
+                    f"{len(repeated)} of {numbers.plural(len(here), 'document')} of {key[0]} {key[1]} "
                     f"({share:.0%} of its bytes) {verb} repeated in the train split of {own}: up to {highest:.0%} of a "
                     "document's 13-grams stand there. Losses on all of this text say less about text that is new."
                 )

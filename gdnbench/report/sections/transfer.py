@@ -21,6 +21,7 @@ METHOD = (
     "The base learning rate is swept at every width. If a parametrization transfers it, the minima of the curves lie "
     "below one another; if not, they move by so many octaves (factors of 2) each time the width doubles."
 )
+PANELS = 3  # of one figure; more go beside it
 SEVERAL = 3  # arms from which on a figure of all drifts is worth its place
 
 Sweeps = Sequence[tuple[Experiment, tuple[Transfer, ...]]]
@@ -70,22 +71,28 @@ def _experiment(experiment: Experiment, fitted: tuple[Transfer, ...]) -> list[Bl
 
 
 def transfer_figures(experiment: Experiment, fitted: Sequence[Transfer]) -> list[Figure]:
-    """Return a figure for each architecture of an experiment, with the budget in its caption."""
+    """Return the figures of each architecture of an experiment, with the budget in their captions."""
     figures = []
     for arch in dict.fromkeys(arm.runs.arch for arm in fitted):
-        shown = [arm for arm in fitted if arm.runs.arch == arch and arm.curves]
-        if not shown:
-            continue
-        records = {record.run_id: record for arm in shown for record in arm.runs.records}
-        caption = (
-            f"{experiment.title or experiment.name}: validation loss over base learning rate; the numbers at the lines "
-            "are widths. Points: "
-            "runs; lines: mean over seeds; diamonds: fitted optimum with its 95% interval over seeds where there are "
-            f"3; crosses at the top: diverged. {budget(list(records.values()))}."
-        )
-        name = f"lr_transfer_{experiment.name}_{arch}".replace("-", "_")
-        figures.append(Figure(name=name, caption=caption, plot=lr_transfer(shown), runs=tuple(sorted(records))))
+        same = [arm for arm in fitted if arm.runs.arch == arch and arm.curves]
+        parts = -(-len(same) // PANELS)
+        for part in range(parts):
+            # As equal as can be: 4 panels are 2 and 2.
+            shown = same[part * len(same) // parts : (part + 1) * len(same) // parts]
+            name = f"lr_transfer_{experiment.name}_{arch}{f'_{part + 1}' if parts > 1 else ''}"
+            figures.append(_figure(name.replace("-", "_"), experiment, shown, same))
     return figures
+
+
+def _figure(name: str, experiment: Experiment, shown: Sequence[Transfer], beside: Sequence[Transfer]) -> Figure:
+    records = {record.run_id: record for arm in shown for record in arm.runs.records}
+    caption = (
+        f"{experiment.title or experiment.name}: validation loss over base learning rate; the numbers at the lines "
+        "are widths. Points: "
+        "runs; lines: mean over seeds; diamonds: fitted optimum with its 95% interval over seeds where there are "
+        f"3; crosses at the top: diverged. {budget(list(records.values()))}."
+    )
+    return Figure(name=name, caption=caption, plot=lr_transfer(shown, beside), runs=tuple(sorted(records)))
 
 
 def _tables(sweeps: Sweeps) -> list[Block]:

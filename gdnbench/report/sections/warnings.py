@@ -67,16 +67,17 @@ def provenance(study: Study) -> list[str]:
 
 def edges(analysis: Analysis) -> list[str]:
     """Return arms whose best learning rate lies at the edge of what was tried."""
-    texts = []
+    found: dict[str, list[str]] = {}
     for experiment, transfers in (*analysis.sweeps, *analysis.continued):
         for transfer in transfers:
             widths = [str(width) for width, curve in transfer.curves.items() if "edge" in curve.optimum.flags]
             if widths:
-                where = numbers.listed(widths)
-                texts.append(
-                    f"In {experiment.name}, the best rate of {transfer.runs.arm} is at the edge of the grid at width "
-                    f"{where}: the true optimum may lie beyond it."
-                )
+                found.setdefault(experiment.name, []).append(f"{transfer.runs.arm} at width {numbers.listed(widths)}")
+    texts = [
+        f"In {name}, the best rate is at the edge of the grid, and the true optimum may lie beyond it: "
+        f"{'; '.join(arms)}."
+        for name, arms in found.items()
+    ]
     for experiment, choices in analysis.comparisons:
         if at_edge := [choice.runs.arm for choice in choices if choice.edge]:
             texts.append(f"In {experiment.name}, the chosen rate is at the edge of those tried: {', '.join(at_edge)}.")
@@ -99,8 +100,11 @@ def crowded(study: Study) -> list[str]:
 def diverged(study: Study) -> list[str]:
     """Return which arms had runs that diverged."""
     gone = [record for record in study.records if record.outcome == "diverged"]
-    arms = sorted({f"{record.spec['arm']} in {record.spec['experiment']}" for record in gone})
     if not gone:
         return []
+    arms: dict[str, set[str]] = {}
+    for record in gone:
+        arms.setdefault(record.spec["experiment"], set()).add(record.spec["arm"])
     counts = "counts" if len(gone) == 1 else "count"
-    return [f"{numbers.plural(len(gone), 'run')} diverged and {counts} as no loss: {numbers.listed(arms)}."]
+    where = "; ".join(f"{numbers.listed(sorted(names))} in {experiment}" for experiment, names in sorted(arms.items()))
+    return [f"{numbers.plural(len(gone), 'run')} diverged and {counts} as no loss: {where}."]

@@ -36,7 +36,7 @@ def ledger_table(verdicts: tuple[Verdict, ...]) -> Table:
 
 
 def verdict_table(verdicts: tuple[Verdict, ...]) -> Table:
-    """Return the summary's short form: claim, verdict, measured."""
+    """Return the summary's short form, of the claims that the set has a card for: claim, verdict, measured."""
     rows = [
         Row(
             cells=(
@@ -48,6 +48,7 @@ def verdict_table(verdicts: tuple[Verdict, ...]) -> Table:
             runs=verdict.runs,
         )
         for verdict in verdicts
+        if verdict.card is not None
     ]
     return Table(
         name="verdicts",

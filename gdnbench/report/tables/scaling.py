@@ -31,14 +31,14 @@ def scaling_table(scalings: Sequence[tuple[str, Scaling]]) -> Table | None:
         note=(
             "After arXiv 2605.21486; the formulas are this project's. E: root mean square residual of the seeds' mean "
             "optimum about its line over log2 width. κ: a fixed error of the rate costs more at larger widths where it "
-            f"is above 0. Limit: L(∞) + A n^−γ through each seed's losses at its optimum, from {MIN_LIMIT_WIDTHS} "
-            "widths up. Intervals: Student t over seeds."
+            f"is above 0. Limit: L(∞) + A n^−γ through each seed's losses at its optimum; it takes {MIN_LIMIT_WIDTHS} "
+            "widths and losses that bend. Intervals: Student t over seeds."
         ),
     )
 
 
 def _row(experiment: str, entry: Scaling) -> Row:
-    few = f"needs {MIN_LIMIT_WIDTHS} widths whose losses bend"
+    few = "not determined"
     limits = t_interval(entry.limits.values())
     return Row(
         cells=(

@@ -51,12 +51,15 @@ def drift_table(sweeps: Sweeps) -> Table:
 
 
 def optima_table(sweeps: Sweeps) -> Table:
-    """Return one row an arm and width: best grid rate, fitted optimum, tolerance, loss."""
-    rows = [
-        _optimum_row(experiment, transfer, curve)
-        for experiment, transfer in sweeps
-        for curve in transfer.curves.values()
-    ]
+    """Return one row an arm and width: best grid rate, fitted optimum, tolerance, loss.
+
+    Rows of runs that an arm only shares, at the base width, are for the files.
+    """
+    rows: dict[bool, list[Row]] = {False: [], True: []}
+    for experiment, transfer in sweeps:
+        for curve in transfer.curves.values():
+            shared = transfer.runs.shared.issuperset(record.run_id for record in transfer.runs.at(curve.width))
+            rows[shared].append(_optimum_row(experiment, transfer, curve))
     return Table(
         name="lr_optima",
         caption="Best learning rate by width",
@@ -70,12 +73,14 @@ def optima_table(sweeps: Sweeps) -> Table:
             "loss at it (nat/token)",
             "flags",
         ),
-        rows=tuple(rows),
+        rows=tuple(rows[False]),
+        more=tuple(rows[True]),
         note=(
             "Quadratic in log2 of the rate through the best grid point and two neighbours on either side, one "
             "curvature for all seeds (a seed needs two runs there, the curvature a seed with three); n counts seeds "
             "with an optimum inside the grid. The loss is that of the seeds' mean curve. Censored: the minimum lies "
-            "outside the grid, and no number is given for it."
+            "outside the grid, and no number is given for it. At the base width all parametrizations are one model, "
+            "whose runs are shown at the arm that they were made for."
         ),
         wide=(7,),
     )
@@ -101,7 +106,7 @@ def drift_cell(transfer: Transfer, *, reason: str) -> Cell:
 def _drift_row(experiment: str, transfer: Transfer, control: Transfer | None) -> Row:
     place = position(transfer.drift, -DRIFT_BOUND, DRIFT_BOUND)
     word, tone = WORDS[place]
-    reason = "; ".join(transfer.flags) or numbers.MISSING
+    reason = "pending: see the flags" if transfer.flags else numbers.MISSING
     regret = interval_cell(transfer.regret, 4, reason="needs runs at two widths and two seeds")
     if transfer.at_least and transfer.regret is not None:
         regret = Cell(text=f"at least {regret.text}", value=regret.value, interval=regret.interval)
