@@ -407,7 +407,7 @@ def bench_train(
     from gdnbench.models.config import parse_backend
     from gdnbench.runs import bench_summary, training, training_summary
 
-    check_device(device)
+    check_device(device, "bfloat16")
     _add_mixers(mixer)
     cases = grid.cases(
         device=device,

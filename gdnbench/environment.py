@@ -21,7 +21,7 @@ SOURCES = (".py", ".yaml", ".json")
 GIVEN_COMMIT = "GDNBENCH_COMMIT"
 LIBRARIES = (
     "torch", "triton", "numpy", "tokenizers", "flash-linear-attention", "fla-core", "flash-qla", "tilelang",
-    "flashinfer-python", "mamba-ssm", "flash-attn",
+    "flashinfer-python", "mamba-ssm", "causal-conv1d", "flash-attn",
 )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ class Bench:
     def _measure(self, case: TrainingCase) -> bool:
         """Measure and keep a case; return whether the budget lasted."""
         start = Start()
-        with empty_caches() if case.caches == "cold" else contextlib.nullcontext({}) as variables:
+        with _caches(case) as variables:
             said = self._ask(case, variables, steps=case.steps)
             if said.timed_out and self.budget.left() == 0.0:
                 return False
@@ -149,6 +149,10 @@ class Bench:
         record = self.book.stored(case.run_id, _digest(case))
         lacking = record is not None and self.profile and record.metric("step_ms") and not record.data["profiled"]
         return None if lacking else record
+
+
+def _caches(case: TrainingCase) -> contextlib.AbstractContextManager[Mapping[str, str]]:
+    return empty_caches() if case.caches == "cold" else contextlib.nullcontext({})
 
 
 def _digest(case: TrainingCase) -> str:

@@ -62,7 +62,7 @@ def measured_content(
 
 def refused_content(case: TrainingCase, reason: str) -> Content:
     """Return what stands in the record of a case without numbers: a peer that cannot run is no fault of ours."""
-    data = {"correct": None, "checked": "", "what_ran": {}, "how": "", "profiled": False}
+    data: dict[str, Any] = {"correct": None, "checked": "", "what_ran": {}, "how": "", "profiled": False}
     return Content(outcome="failed" if case.ours else "unavailable", detail=reason, metrics={}, data=data)
 
 

@@ -28,6 +28,8 @@ class OwnTrainer:
     def step(self) -> None:
         """Train one step; losses are read as often as in a run."""
         self.trainer.advance()
+        if self.trainer.step % self.trainer.training.log_every == 0:
+            self.loss()
 
     def loss(self) -> float:
         """Return the last step's loss."""

@@ -122,16 +122,16 @@ def test_a_step_that_does_not_train_is_red_and_shows_no_time(command, here, monk
 
 
 def test_a_peer_that_cannot_run_shows_why_and_the_others_go_on(command, here, monkeypatch):
-    monkeypatch.setattr(hf_llama, "why_unavailable", lambda config: "transformers cannot be imported (gone)")
+    monkeypatch.setattr(hf_llama, "why_unavailable", lambda config: f"it is gone; {hf_llama.INSTALL}")
     ended = command(*TINY, "--arch", "transformer", "--set", "mine")
     assert ended.code == 0, ended.err
-    assert 'unavailable: transformers cannot be imported (gone); pip install "transformers' in ended.out
+    assert 'unavailable: it is gone; pip install "transformers' in ended.out
     assert {row["impl"]: row["outcome"] for row in rows(command)} == {
         "gdnbench": "finished", "hf_llama_compiled": "unavailable",
     }  # fmt: skip
     alone = command(*TINY, "--arch", "transformer", "--impl", "hf_llama_compiled")
     assert alone.code == 2
-    assert "nothing could be timed: hf_llama_compiled: transformers cannot be imported" in alone.err
+    assert "nothing could be timed: hf_llama_compiled: it is gone" in alone.err
 
 
 def test_too_large_a_batch_says_which_fits(command, here, monkeypatch):

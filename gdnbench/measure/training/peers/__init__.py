@@ -12,10 +12,8 @@ from gdnbench.models.config import ModelConfig
 class Library(Protocol):
     """A file of this folder."""
 
-    INSTALL: str  # the command that installs what it needs
-
     def why_unavailable(self, config: ModelConfig) -> str | None:
-        """Return why the library cannot train this model here, or None."""
+        """Return why the library cannot train this model here, with the command that installs what is missing."""
         ...
 
     def build(self, config: ModelConfig, *, fused_loss: bool) -> nn.Module:

@@ -1,10 +1,12 @@
 """Models of flash-linear-attention: Gated DeltaNet, Mamba-2, RWKV-7, with its defaults in all that sizes leave open."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from gdnbench_kernels import backends, requirements
 from gdnbench_kernels import fla as library
+from gdnbench_kernels.ssd.impl import mamba_ssm
 from torch import nn
 
 from gdnbench.measure.training.floors import sequence_operation
@@ -12,6 +14,7 @@ from gdnbench.models.config import ModelConfig
 from gdnbench.models.decoder import Decoder, on_meta
 
 INSTALL = 'pip install "flash-linear-attention>=0.6,<0.7"'
+INSTALL_MAMBA = "pip install --no-build-isolation mamba-ssm causal-conv1d"
 
 
 def why_unavailable(config: ModelConfig) -> str | None:
@@ -20,22 +23,30 @@ def why_unavailable(config: ModelConfig) -> str | None:
     Without mamba-ssm its Mamba-2 falls back to plain PyTorch, which no one would pick: that is refused.
     """
     if reason := library.why_unavailable():
-        return reason
-    try:
-        import fla.models  # noqa: F401
-    except Exception as error:
-        return f"its models cannot be imported ({' '.join(str(error).split())})"
+        return f"{reason}; {INSTALL}"
     operations = {sequence_operation(block.mixer) for block in on_meta(config).block_list()}
     (operation,) = operations if len(operations) == 1 else ("",)
     if (operation, config.block) not in MODELS:
         return "it has no such architecture"
-    if operation != "ssd":
-        return None
+    if operation == "ssd" and (reason := _mamba_lacks()):
+        return f"{reason}; {INSTALL_MAMBA}"
+    try:
+        with mamba_ssm.bare_package() if operation == "ssd" else contextlib.nullcontext():
+            from fla.layers import mamba2
+    except Exception as error:
+        return f"its models cannot be imported ({' '.join(str(error).split())}); {INSTALL}"
+    if operation == "ssd" and not mamba2.is_fast_path_available:
+        return "its Mamba-2 falls back to plain PyTorch in spite of mamba-ssm"
+    return None
+
+
+def _mamba_lacks() -> str | None:
+    """Return what its Mamba-2 needs and is not there, or None."""
     if reason := backends.why_unavailable("ssd", "mamba_ssm"):
         return f"its Mamba-2 would fall back to plain PyTorch, since mamba-ssm is missing: {reason}"
-    from fla.layers import mamba2
-
-    return None if mamba2.is_fast_path_available else "its Mamba-2 falls back to plain PyTorch in spite of mamba-ssm"
+    if requirements.version("causal-conv1d") is None:
+        return "its Mamba-2 trains by a fused kernel of mamba-ssm that calls causal-conv1d, which is not installed"
+    return None
 
 
 def build(config: ModelConfig, *, fused_loss: bool) -> nn.Module:

@@ -1,5 +1,7 @@
 """Hugging Face's Llama with PyTorch's scaled dot product attention."""
 
+from typing import Any
+
 from gdnbench_kernels import requirements
 from torch import nn
 
@@ -15,7 +17,7 @@ def why_unavailable(config: ModelConfig) -> str | None:
     try:
         from transformers import LlamaForCausalLM  # noqa: F401
     except Exception as error:
-        return f"transformers cannot be imported ({' '.join(str(error).split())})"
+        return f"transformers cannot be imported ({' '.join(str(error).split())}); {INSTALL}"
     operations = {sequence_operation(block.mixer) for block in on_meta(config).block_list()}
     return None if operations == {"attention"} and config.block == "controlled" else "it has no such architecture"
 
@@ -24,20 +26,19 @@ def build(config: ModelConfig, *, fused_loss: bool) -> nn.Module:
     """Return a Llama of the same width, depth, heads, MLP and tied vocabulary."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    mixer = on_meta(config).block_list()[0].mixer
-    return LlamaForCausalLM(
-        LlamaConfig(
-            hidden_size=config.width,
-            intermediate_size=config.mlp_width_of(0),
-            num_hidden_layers=config.depth,
-            num_attention_heads=mixer.heads,  # type: ignore[arg-type]
-            num_key_value_heads=mixer.kv_heads,  # type: ignore[arg-type]
-            vocab_size=config.vocab_size,
-            tie_word_embeddings=config.tied,
-            attn_implementation="sdpa",
-            use_cache=False,
-        )
-    )
+    mixer: Any = on_meta(config).block_list()[0].mixer
+    options: dict[str, Any] = {
+        "hidden_size": config.width,
+        "intermediate_size": config.mlp_width_of(0),
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": mixer.heads,
+        "num_key_value_heads": mixer.kv_heads,
+        "vocab_size": config.vocab_size,
+        "tie_word_embeddings": config.tied,
+        "attn_implementation": "sdpa",
+        "use_cache": False,
+    }
+    return LlamaForCausalLM(LlamaConfig(**options))
 
 
 def what_ran() -> dict[str, str]:

@@ -26,7 +26,7 @@ class PeerTrainer:
         peer = PEERS[case.impl]
         self.case, self.library = case, peer.library()
         if reason := self.library.why_unavailable(case.model):
-            raise BackendUnavailable(f"{reason}; {self.library.INSTALL}")
+            raise BackendUnavailable(reason)
         torch.manual_seed(case.seed)
         model = self.library.build(case.model, fused_loss=peer.fused_loss).to(case.device).train()
         self.params_total = sum(parameter.numel() for parameter in model.parameters())

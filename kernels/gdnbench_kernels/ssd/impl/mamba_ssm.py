@@ -7,9 +7,11 @@ g's and dt's are right together, wherever g was computed from dt and A, and are 
 The two halves of its autograd function are called by operators here, so that torch.compile sees one graph.
 """
 
+import contextlib
 import functools
 import importlib.util
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -149,9 +151,9 @@ def _differentiate(ctx: Any, d_output: Tensor | None, d_final: Tensor | None) ->
 _forward.register_autograd(_differentiate, setup_context=_keep)
 
 
-@functools.cache
-def _library() -> ModuleType:
-    """Import its operators by themselves: the package's own import wants parts, compiled and other, that they do not.
+@contextlib.contextmanager
+def bare_package() -> Iterator[None]:
+    """Let its operators be imported by themselves: the package's own import wants parts that they do not.
 
     Meanwhile an empty module stands for the package.
     """
@@ -160,9 +162,15 @@ def _library() -> ModuleType:
     assert spec is not None
     sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        return importlib.import_module(f"{name}.ops.triton.ssd_combined")
+        yield
     finally:
         if before is None:
             del sys.modules[name]
         else:
             sys.modules[name] = before
+
+
+@functools.cache
+def _library() -> ModuleType:
+    with bare_package():
+        return importlib.import_module("mamba_ssm.ops.triton.ssd_combined")
