@@ -15,6 +15,7 @@ EXTRAS = {
     "pyarrow": ("corpora from the Hugging Face hub", 'pip install "gdnbench[hub]"'),
     "zstandard": (".txt.zst corpora", 'pip install "gdnbench[zstd]"'),
     "nvidia-ml-py": ("GPU clocks and throttle reasons", 'pip install "gdnbench[gpu]"'),
+    "transformers": ("models to compare with (parity)", 'pip install "gdnbench[parity]"'),
     "lm-eval": ("evaluation tasks", 'pip install "gdnbench[eval]"'),
     "flash-linear-attention": ("comparand kernels", 'pip install "gdnbench[fla]"'),
     "flash-qla": ("comparand kernels", 'pip install "gdnbench[qla]"'),

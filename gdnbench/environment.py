@@ -20,8 +20,8 @@ DEVICES = ("cpu", "cuda")
 SOURCES = (".py", ".yaml", ".json")
 GIVEN_COMMIT = "GDNBENCH_COMMIT"
 LIBRARIES = (
-    "torch", "triton", "numpy", "tokenizers", "flash-linear-attention", "fla-core", "flash-qla", "tilelang",
-    "flashinfer-python", "mamba-ssm", "causal-conv1d", "flash-attn",
+    "torch", "triton", "numpy", "tokenizers", "transformers", "flash-linear-attention", "fla-core", "flash-qla",
+    "tilelang", "flashinfer-python", "mamba-ssm", "causal-conv1d", "flash-attn",
 )  # fmt: skip
 
 
