@@ -25,7 +25,7 @@ def rows(logits: Tensor, targets: Tensor, losses: Tensor, scale: float, gradient
     count, words = logits.shape
     tile = TILE | {"BLOCK": min(TILE["BLOCK"], max(triton.next_power_of_2(words), 128))}
     launch(
-        rows_kernel,
+        cross_entropy_kernel,
         (count,),
         logits=logits,
         targets=targets.contiguous(),
@@ -41,7 +41,7 @@ def rows(logits: Tensor, targets: Tensor, losses: Tensor, scale: float, gradient
 
 
 @triton.jit(do_not_specialize=["scale"])
-def rows_kernel(
+def cross_entropy_kernel(
     logits, targets, losses, scale,
     V: tl.constexpr, STRIDE: tl.constexpr, GRADIENT: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
