@@ -149,7 +149,7 @@ def groups(records: Sequence[Record], rows: Callable[[str], Sequence[dict[str, A
 
 def _model(record: Record) -> tuple[str, ...]:
     spec, model = record.spec, record.spec["model"]
-    fields = [spec[key] for key in ("arch", "block", "batch", "seq_len", "dtype", "caches")]
+    fields = [spec[key] for key in ("arch", "block", "batch", "seq_len", "dtype")]
     sizes = [model[key] for key in ("width", "depth", "vocab_size")]
     return tuple(map(str, (*fields, *sizes, record.environment.get("device"))))
 

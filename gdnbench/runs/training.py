@@ -145,9 +145,11 @@ class Bench:
         return ask(training_process.__name__, asked, limit_s=limit, variables=variables)
 
     def _stored(self, case: TrainingCase) -> Record | None:
-        """Return the stored record of a case if it still holds, and has the profile that is asked for."""
+        """Return the stored record of a case if it was run like this, still holds, and has the profile asked for."""
         record = self.book.stored(case.run_id, _digest(case))
-        lacking = record is not None and self.profile and record.metric("step_ms") and not record.data["profiled"]
+        if record is None or record.spec != case.spec():
+            return None
+        lacking = self.profile and record.metric("step_ms") and not record.data["profiled"]
         return None if lacking else record
 
 

@@ -34,7 +34,7 @@ def _title(record: Record) -> str:
     spec, model = record.spec, record.spec["model"]
     return (
         f"{spec['arch']} ({spec['block']})  width {model['width']}, depth {model['depth']}, vocabulary "
-        f"{model['vocab_size']}  batch {spec['batch']} x {spec['seq_len']}, {spec['dtype']}, caches {spec['caches']}"
+        f"{model['vocab_size']}  batch {spec['batch']} x {spec['seq_len']}, {spec['dtype']}"
     )
 
 
@@ -54,7 +54,7 @@ def _cells(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
         formatted(None if floor is None else rate / floor, ".0%"),
         formatted(record.metric("mfu"), ".1%"),
         formatted(record.metric("peak_gib"), ".1f"),
-        formatted(record.metric("first_step_s"), ".1f") + " s",
+        formatted(record.metric("first_step_s"), ".1f") + (" warm" if record.spec["caches"] == "warm" else " s"),
     )
 
 

@@ -88,6 +88,10 @@ def test_what_is_stored_is_not_measured_again(command, here, monkeypatch):
     assert again.out == first.out
     assert "1 of 1 to measure" in command(*GDN, "--set", "mine", "--again").err
     assert "1 of 1 to measure" in command(*GDN, "--set", "mine", "--batch", "3").err
+    assert len(rows(command)) == 2
+    assert "1 of 1 to measure" in command(*GDN, "--set", "mine", "--backend", "gated_delta=reference").err
+    assert sorted(row["backend"] for row in rows(command)) == ["gated_delta=reference", "torch"], "in its place"
+    assert "1 of 1 to measure" in command(*GDN, "--set", "mine").err
     monkeypatch.setattr(training, "training_digest", lambda model: "of other sources")
     assert "1 of 1 to measure" in command(*GDN, "--set", "mine").err
 

@@ -1,19 +1,21 @@
 """What one measurement of training is: a model, who trains it, sizes and machine, with an id made of them."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gdnbench.configuration import digest, to_mapping
-from gdnbench.models.config import ModelConfig
+from gdnbench.configuration import NO_IDENTITY, digest, to_mapping
+from gdnbench.models.config import DEFAULT_BACKEND, ModelConfig
 
 OURS = "gdnbench"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCase:
-    """One measurement.
+    """One measurement. How a model is trained (backends, settings, timed steps) is not part of the id: a set holds one
+    record of an implementation, the last one.
 
     Attributes:
         impl: ``gdnbench`` for our own step, or a peer (`gdnbench.measure.training.peers.PEERS`).
@@ -32,12 +34,12 @@ class TrainingCase:
     model: ModelConfig
     batch: int
     seq_len: int
-    steps: int
+    steps: int = field(metadata=NO_IDENTITY)
     dtype: Literal["bfloat16", "float32"]
     device: str
     seed: int = 0
     caches: Literal["cold", "warm"] = "cold"
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict, metadata=NO_IDENTITY)
 
     @property
     def ours(self) -> bool:
@@ -53,7 +55,8 @@ class TrainingCase:
         """A readable name that ends in 10 digits of the hash of the case."""
         sizes = f"w{self.model.width}-{self.batch}x{self.seq_len}"
         parts = (self.model.arch, self.model.block, self.impl, sizes, self.dtype, self.caches)
-        return "-".join([*parts, digest(self.spec())[:10]])
+        plain = dataclasses.replace(self, model=dataclasses.replace(self.model, backend=DEFAULT_BACKEND))
+        return "-".join([*parts, digest(plain)[:10]])
 
     @property
     def label(self) -> str:

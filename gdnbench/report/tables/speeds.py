@@ -16,7 +16,7 @@ NOTE = (
     f"agree within {100 * SAME_WORK:g}%. Of floor: tokens/s over those of the least step, from operations over "
     "matmul rate and bytes over copy bandwidth, both calibrated in the same run. MFU: FLOPs of the model's "
     "definition over the data sheet's dense peak. First step: from the built model to its end, compilation "
-    "included; before it: starting Python, imports, building the model."
+    "included, with empty caches unless it says warm; before it: starting Python, imports, building the model."
 )
 COMPONENTS_NOTE = (
     "Measured: the summed times of the kernels of a part, by their names, in a profile after the timed steps; idle: "
@@ -111,7 +111,7 @@ def _row(group: Group, speed: Speed) -> Row:
             _percent(speed.record.metric("mfu"), 1),
             _number(speed.record, "peak_gib", 1),
             _percent(memory),
-            _number(speed.record, "first_step_s", 1),
+            _first_step(speed.record),
             _number(speed.record, "ready_s", 1),
         ),
         runs=(speed.record.run_id,),
@@ -128,6 +128,14 @@ def _component(part: Component) -> tuple[Cell, ...]:
         plain(numbers.number(part.gap_ms, 2), part.gap_ms),
         plain(kernels),
     )
+
+
+def _first_step(record: Record) -> Cell:
+    """Return seconds, and that something was compiled before where it was."""
+    seconds = record.metric("first_step_s")
+    if seconds is None or record.spec["caches"] == "cold":
+        return _number(record, "first_step_s", 1)
+    return plain(f"{numbers.number(seconds, 1)} (warm)", seconds)
 
 
 def _losses(record: Record) -> Cell:
