@@ -119,8 +119,8 @@ def full_set(root: Path) -> Store:
                     slower = {name: times * (1.3 if shape.K < 64 else 1) for name, times in SLOWER.items()}
                     planter.group(cases, slower)
             mixers = {"direction": direction, "timing": "device"}
-            attention = planter.case("sdpa_flash", shape, op="attention", gates="none", **mixers)
-            planter.group([attention], {"sdpa_flash": 1.4}, peer="")
+            attention = planter.case("flash", shape, op="attention", gates="none", **mixers)
+            planter.group([attention], {"flash": 1.4}, peer="")
             planter.refused(planter.case("mamba_ssm", shape, op="ssd", **mixers), "mamba-ssm cannot be imported")
         pair = [planter.case("triton", shape, variant=variant) for variant in (GATES, SCALED_GATES)]
         planter.group(pair, dict.fromkeys([case.name for case in pair], 2.3), peer=pair[0].name)

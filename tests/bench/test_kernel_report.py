@@ -87,7 +87,7 @@ def test_the_cost_of_the_gating_normalization_is_a_ratio_with_an_interval(report
 
 def test_other_mixers_stand_beside_our_rule(report):
     rows = table(report, "kernels_mixers")
-    assert {row["backend"] for row in rows} == {"triton", "sdpa_flash", "mamba_ssm"}
+    assert {row["backend"] for row in rows} == {"triton", "flash", "mamba_ssm"}
     assert all("cannot be imported" in row["device (ms)"] for row in rows if row["backend"] == "mamba_ssm")
 
 

@@ -14,6 +14,8 @@ from gdnbench.measure.parity.report import Options
 from gdnbench.measure.parity.run import parity, prepared
 from gdnbench.measure.parity.tuning import untuned
 from gdnbench.measure.parity.weights import cut, pair
+from gdnbench.measure.training.peers import hf_llama
+from gdnbench.models.config import ModelConfig
 
 pytest.importorskip("transformers", reason="parity needs transformers")
 
@@ -115,6 +117,18 @@ def test_every_parameter_is_used_once():
     with pytest.raises(GdnbenchError, match="that are ours, mapped nowhere: b"):
         pair({"a": "a"}, nn.ParameterDict({"a": torch.zeros(4, 3)}), Two(), layers=1)
     assert pair({"a": "a", "b": "b", "head": "head"}, Two(), Two(), layers=1), "what neither has is left out"
+
+
+def test_the_llama_that_training_is_timed_beside_is_one_that_is_compared():
+    config = ModelConfig(
+        arch="transformer", width=64, depth=3, vocab_size=300, options={"transformer": {"heads": 2, "kv_heads": 1}}
+    )
+    model = hf_llama.build(config, fused_loss=False)
+    ((_, peer),) = (case for case in ON_CPU if case[0] == "transformer")
+    fields = peer.ours(model)
+    assert fields.pop("options") == {"heads": 2, "kv_heads": 1, "head_dim": 32, "rope_theta": 1e4}
+    stated = {**vars(config), "mlp_width": config.mlp_width_of(0)}
+    assert fields == {name: stated[name] for name in fields}
 
 
 def test_a_fused_tensor_is_cut_in_order():

@@ -6,7 +6,7 @@ import torch
 from gdnbench_kernels import fla
 
 from gdnbench.errors import GdnbenchError
-from gdnbench.measure.parity.peer import LayerState, Peer, only
+from gdnbench.measure.parity.peer import LayerState, Names, Peer, only
 from gdnbench_baselines.peers import FLA_TOLERANCES
 
 # What both name alike, in a block.
@@ -15,7 +15,7 @@ MIXER = {
     **{name: name for name in ("A_log", "dt_bias", "o_norm.weight")},
 }
 MLP = {f"{name}_proj.weight": f"{name}_proj.weight" for name in ("gate", "up", "down")}
-FLA_WEIGHTS = {
+FLA_WEIGHTS: Names = {
     "model.embeddings.weight": "embedding.weight",
     "model.layers.*.attn_norm.weight": "blocks.*.mixer_norm.weight",
     **{f"model.layers.*.attn.{theirs}": f"blocks.*.mixer.{ours}" for theirs, ours in MIXER.items()},
@@ -25,7 +25,7 @@ FLA_WEIGHTS = {
     "model.norm.weight": "norm.weight",
     "lm_head.weight": "head.weight",
 }
-OLMO_WEIGHTS = {
+OLMO_WEIGHTS: Names = {
     "model.embed_tokens.weight": "embedding.weight",
     "model.layers.*.input_layernorm.weight": "blocks.*.mixer_norm.weight",
     **{f"model.layers.*.linear_attn.{theirs}": f"blocks.*.mixer.{ours}" for theirs, ours in MIXER.items()},

@@ -5,10 +5,10 @@ from typing import Any
 from gdnbench_kernels import fla
 
 from gdnbench.errors import GdnbenchError
-from gdnbench.measure.parity.peer import LayerState, Peer, only
+from gdnbench.measure.parity.peer import LayerState, Names, Peer, only
 from gdnbench_baselines.peers import FLA_TOLERANCES
 
-WEIGHTS = {
+WEIGHTS: Names = {
     "backbone.embeddings.weight": "embedding.weight",
     "backbone.layers.*.norm.weight": "blocks.*.mixer_norm.weight",
     "backbone.layers.*.mixer.in_proj.weight": tuple(

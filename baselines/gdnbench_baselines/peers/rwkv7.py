@@ -5,7 +5,7 @@ from typing import Any
 from gdnbench_kernels import fla
 
 from gdnbench.errors import GdnbenchError
-from gdnbench.measure.parity.peer import LayerState, Peer, only
+from gdnbench.measure.parity.peer import LayerState, Names, Peer, only
 from gdnbench_baselines.peers import FLA_TOLERANCES
 
 # Low-rank maps, theirs -> ours: a Sequential of two matrices there.
@@ -14,7 +14,7 @@ PARTS = {"lora.0.weight": "down.weight", "lora.2.weight": "up.weight", "lora.2.b
 NORMS = {"pre_norm": "input_norm", "attn_norm": "mixer_norm", "ffn_norm": "feedforward_norm"}
 SAME = (*(f"x_{name}" for name in "rwkvag"), "k_k", "k_a", "r_k", *(f"{name}_proj.weight" for name in "rkvo"))
 
-WEIGHTS = {
+WEIGHTS: Names = {
     "model.embeddings.weight": "embedding.weight",
     **{
         f"model.layers.*.{theirs}.{part}": f"blocks.*.{ours}.{part}"

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from gdnbench.errors import GdnbenchError
-from gdnbench.measure.parity.peer import LayerState, Peer, only
+from gdnbench.measure.parity.peer import LayerState, Names, Peer, only
 
-WEIGHTS = {
+WEIGHTS: Names = {
     "model.embed_tokens.weight": "embedding.weight",
     "model.layers.*.input_layernorm.weight": "blocks.*.mixer_norm.weight",
     "model.layers.*.self_attn.q_proj.weight": "blocks.*.mixer.q_proj.weight",

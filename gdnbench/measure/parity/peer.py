@@ -18,6 +18,9 @@ INSTALL = {
     "flash-linear-attention": 'pip install "gdnbench[fla]"',
 }
 
+Names = Mapping[str, str | tuple[str, ...]]
+"""Parameters of theirs and those of ours that they hold; see `Peer.weights`."""
+
 LayerState = dict[str, dict[str, Tensor]]
 """The state of one block as `Decoder.init_state` has it: by layer (mixer, feedforward), then by name."""
 
@@ -51,7 +54,7 @@ class Peer:
     random: Callable[[Any], Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     ours: Callable[[Any], dict[str, Any]]
-    weights: Mapping[str, str | tuple[str, ...]]
+    weights: Names
     state: Callable[[Any, int], LayerState]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     cache: str = "past_key_values"

@@ -99,7 +99,11 @@ def _of_checkpoint(known: list[tuple[str, Peer]], folder: Path) -> list[tuple[st
 
 
 def _outcome(arch: str, peer: Peer, options: Options, folder: Path | None) -> Outcome:
-    about = {"arch": arch, "peer": peer, "weights": f"random, seed {options.seed}" if folder is None else str(folder)}
+    about: dict[str, Any] = {
+        "arch": arch,
+        "peer": peer,
+        "weights": f"random, seed {options.seed}" if folder is None else str(folder),
+    }
     try:
         with _quiet(), _whole_float32(), torch.random.fork_rng(), nullcontext() if options.tuned else untuned():
             comparison = prepared(arch, peer, options, folder)

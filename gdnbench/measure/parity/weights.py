@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gdnbench.errors import GdnbenchError
+from gdnbench.measure.parity.peer import Names
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Pair:
     ours: tuple[str, ...]
 
 
-def pair(names: Mapping[str, str | tuple[str, ...]], theirs: nn.Module, ours: nn.Module, layers: int) -> list[Pair]:
+def pair(names: Names, theirs: nn.Module, ours: nn.Module, layers: int) -> list[Pair]:
     """Return the pairs that ``names`` states (see `gdnbench.measure.parity.peer.Peer.weights`).
 
     Raises:
@@ -61,7 +62,7 @@ def gradients(pairs: Sequence[Pair], theirs: nn.Module, ours: nn.Module) -> Iter
         yield from zip(found.ours, map(_gradient, parameters), parts)
 
 
-def _expanded(names: Mapping[str, str | tuple[str, ...]], layers: int) -> Iterator[Pair]:
+def _expanded(names: Names, layers: int) -> Iterator[Pair]:
     for theirs, ours in names.items():
         several = (ours,) if isinstance(ours, str) else ours
         for layer in map(str, range(layers)) if "*" in theirs else ("",):
