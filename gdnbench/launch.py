@@ -215,7 +215,16 @@ def run(
             only=only,
         )
     write_plan(chosen, store)
+    write_left(chosen, root, store)
     return summary
+
+
+def write_left(chosen: Chosen, root: Path, store: Store) -> None:
+    """Store what the preset has left to run and what that is expected to take, for the report."""
+    ahead_of_us = outlook(chosen, root, store.name, None)
+    content = {"speed": ahead_of_us.rate_source, "device": chosen.preset.device, "rows": ahead_of_us.left()}
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    write_text(store.folder / "presets" / f"{chosen.preset.name}.left.json", text)
 
 
 def write_plan(chosen: Chosen, store: Store) -> None:

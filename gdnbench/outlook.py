@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gdnbench.plan import estimate
 from gdnbench.plan.budgets import counts
@@ -64,6 +65,17 @@ class Outlook:
     def lines(self) -> list[str]:
         """Return every run with its realised sizes and costs, what each experiment takes, then the totals."""
         return [HEAD, *map(self._line, self.runs), *self._experiments(), *self.summary()]
+
+    def left(self) -> list[dict[str, Any]]:
+        """Return what is not stored: an experiment and arm a row, with its runs, those that follow, and seconds."""
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        missing = [(spec, 1, "runs") for spec in self.runs if spec.run_id not in self.stored]
+        for spec, count, kind in [*missing, *((spec, count, "following") for spec, count in self.following)]:
+            empty = {"experiment": spec.experiment, "arm": spec.arm, "runs": 0, "following": 0, "seconds": 0.0}
+            row = rows.setdefault((spec.experiment, spec.arm), empty)
+            row[kind] += count
+            row["seconds"] = round(row["seconds"] + count * self.costs[spec.run_id].seconds, 1)
+        return list(rows.values())
 
     def _experiments(self) -> list[str]:
         """Return what each experiment takes, where there are several."""

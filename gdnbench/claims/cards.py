@@ -13,6 +13,8 @@ Test = Literal[
     "readout_scale",  # slope of o = S q before its norm: inside expected +-bound
     "loss_gap",  # difference of the best mean loss or perplexity between two arms of a comparison
     "decode_ratio",  # tokens/s of an arm over that of the reference arm, at each context
+    "tuning_cost",  # search at the base width against one at the target, and what the transferred rate loses there
+    "gating_cost",  # time of a forward call with the gating normalization over one without, from another set's timings
     "measured",  # shows measured values, passes no verdict beyond `verdict`
 ]
 
@@ -28,11 +30,14 @@ class ClaimCard:
         arm: the arm under test.
         control: the arm that must behave otherwise, or that a gap or ratio is taken to.
         metric: which metric, where the test leaves a choice.
+        base: experiment whose sweep at the smallest width found the rate that is transferred (``tuning_cost``).
+        set: result set beside this one that has the records (``gating_cost``).
         min_seeds: fewer seeds give ``pending``.
         bounds: thresholds of the test, by name, with their unit in the name where they have one.
         verdict: fixed verdict of a ``measured`` card.
         reason: why the verdict is fixed, or what it would take; shown in the ledger.
-        distance: how far this preset's budget is from the claim's; shown beside the verdict.
+        distance: what else this preset's budget lacks; shown beside the verdict, behind tokens, parameters and widths,
+            which are compared by the records.
     """
 
     claim: str
@@ -41,6 +46,8 @@ class ClaimCard:
     arm: str = ""
     control: str = ""
     metric: str = ""
+    base: str = ""
+    set: str = ""
     min_seeds: int = 3
     bounds: Mapping[str, float] = field(default_factory=dict)
     verdict: Literal["", "not testable here", "pending"] = ""

@@ -38,10 +38,14 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where claims come from, and what a reader should know of it."""
+    """Where claims come from, what a reader should know of it, and the budget that its claims are made at.
+
+    A budget is tokens of a training run, parameters and width of the largest model: ``tokens``, ``params``, ``width``.
+    """
 
     title: str
     note: str = ""
+    budget: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,7 @@ class Claim:
         arm: this suite's arm nearest to it, where no card names another.
         arch: architecture of an inference row.
         claimed: the source's figures, by name.
+        budget: what differs from the source's budget.
     """
 
     id: str
@@ -67,6 +72,7 @@ class Claim:
     arm: str = ""
     arch: str = ""
     claimed: Mapping[str, Figure] = field(default_factory=dict)
+    budget: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +86,11 @@ class Catalogue:
         ids = [claim.id for claim in self.claims]
         if twice := sorted({id_ for id_ in ids if ids.count(id_) > 1}):
             raise GdnbenchError(f"claims: {', '.join(twice)} given more than once")
+
+    def budget(self, claim: str) -> dict[str, float]:
+        """Return the budget that a claim is made at."""
+        found = self.find(claim)
+        return {**self.sources[found.source].budget, **found.budget}
 
     def find(self, claim: str) -> Claim:
         """Return the claim of an id; an unknown one raises with the nearest ids."""

@@ -44,9 +44,19 @@ class ArmRuns:
 
     @property
     def table(self) -> str:
-        """Parametrization table, by the arm's own runs where it has any; empty without runs."""
+        """Parametrization table; empty without runs."""
+        return self._parametrization["table"]
+
+    @property
+    def switches(self) -> dict[str, str]:
+        """Switches of the parametrization."""
+        return dict(self._parametrization["switches"])
+
+    @property
+    def _parametrization(self) -> dict[str, Any]:
+        """What the arm's own runs have, or those that it shares where it has none of its own."""
         own = [record for record in self.records if record.run_id not in self.shared]
-        return (own or list(self.records))[0].spec["parametrization"]["table"] if self.records else ""
+        return next((r.spec["parametrization"] for r in (*own, *self.records)), {"table": "", "switches": {}})
 
     def at(self, width: int) -> tuple[Record, ...]:
         """Return the runs of a width."""
@@ -146,6 +156,11 @@ class Study:
         recorded = (record.spec["arm"] for record in self.of_experiment(experiment.name))
         names = dict.fromkeys([*(arm.name for arm in experiment.arms), *sorted(recorded)])
         return [self.arm(experiment.name, name) for name in names]
+
+    def beside(self, name: str) -> "Study | None":
+        """Return another set of the same folder, or None where there is none of that name."""
+        store = Store(self.store.folder.parent, name)
+        return read_study(store) if store.folder.is_dir() else None
 
     @functools.cache  # noqa: B019 (one study a rendering)
     def rows(self, run_id: str) -> list[dict[str, Any]]:

@@ -75,5 +75,6 @@ def _shared_limits(axes: Sequence[Axes], transfers: Sequence[Transfer]) -> None:
         min([*points, *optima, losses.min()]),
         min(losses.max(), worst_minimum + 1.2 * (worst_minimum - losses.min()) + 0.3),
     )
-    axes[0].set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+    room = 0.06 * (high - low) or 0.05  # a single run has no range
+    axes[0].set_ylim(low - room, high + room)
     axes[0].set_xlim(min(rates) - 0.09 * (max(rates) - min(rates) + 1), max(rates) + 0.3)

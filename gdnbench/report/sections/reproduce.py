@@ -7,6 +7,7 @@ from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Block, Code, Row, Section, Table, Text, plain
 from gdnbench.report.study import Study, seed_of
+from gdnbench.report.tables.left import left_table
 from gdnbench.report.tables.rules import rules_table
 from gdnbench.report.tables.runs import runs_table
 from gdnbench.results import Record
@@ -19,6 +20,8 @@ def reproduce(analysis: Analysis, command: str) -> Section:
     if study.records:
         blocks.append(Text(text=seeds(study)))
         blocks.append(environments_table(study.records))
+    if left := left_table(study):
+        blocks.append(left)
     return Section(anchor="reproduce", title="6. How to reproduce this page", blocks=blocks)
 
 

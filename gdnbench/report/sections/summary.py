@@ -30,9 +30,7 @@ def summary(analysis: Analysis) -> Section:
     if len(untested) < len(analysis.verdicts):
         blocks.append(verdict_table(analysis.verdicts))
     if untested:
-        blocks.append(
-            Text(text=f"No experiment of this set tests {numbers.listed(untested)}.")
-        )
+        blocks.append(Text(text=f"No experiment of this set tests {numbers.listed(untested)}."))
     return Section(anchor="summary", title="1. Summary", blocks=blocks)
 
 

@@ -5,6 +5,7 @@ from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Block, Notice
 from gdnbench.report.sections.findings import control_notice
 from gdnbench.report.study import Study
+from gdnbench.report.tables.left import left_table
 
 
 def warnings(analysis: Analysis) -> list[Block]:
@@ -21,9 +22,22 @@ def warnings(analysis: Analysis) -> list[Block]:
     return [Notice(text=text) for text in texts]
 
 
+def left(study: Study) -> list[str]:
+    """Return that the set is not all of its presets, with where to find what is left."""
+    table = left_table(study)
+    if table is None:
+        return []
+    todo, more, hours = (sum(float(row.cells[place].value or 0) for row in table.rows) for place in (2, 3, 4))
+    follow = f" and about {more:.0f} that follow from their losses" if more else ""
+    return [
+        f"This set is not complete: {numbers.plural(int(todo), 'run')}{follow} are left, about "
+        f"{numbers.significant(hours, 2)} hours of work; section 6 lists them with their commands."
+    ]
+
+
 def missing_parts(study: Study) -> list[str]:
     """Return what the presets plan and the set does not hold."""
-    texts = []
+    texts = left(study)
     if not study.presets:
         texts.append("The set has no snapshot of a preset: experiments are inferred from records, no claim is tested.")
     empty = [experiment.name for experiment in study.experiments if not study.of_experiment(experiment.name)]

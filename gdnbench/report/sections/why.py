@@ -21,7 +21,8 @@ def why_sentences(transfers: Sequence[Transfer]) -> list[str]:
     """
     found = []
     for arch in dict.fromkeys(fitted.runs.arch for fitted in transfers):
-        by_table = {fitted.runs.table: fitted for fitted in transfers if fitted.runs.arch == arch}
+        plain = [fitted for fitted in transfers if fitted.runs.arch == arch and not fitted.runs.switches]
+        by_table = {fitted.runs.table: fitted for fitted in plain}
         if any(table in by_table for table in PARTS):
             found += _of_arch(by_table)
     return found

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from gdnbench.claims import ClaimCard, catalogue
 from gdnbench.report.study import Study
-from gdnbench.report.verdicts import activations, comparing, measured, transfer
+from gdnbench.report.verdicts import activations, comparing, gating, measured, transfer, tuning
 from gdnbench.report.verdicts.verdict import Ruling, Verdict, pending, rule, without_card
 
 __all__ = ["TESTS", "Ruling", "Verdict", "judge"]
@@ -18,8 +18,13 @@ TESTS: dict[str, Callable[[ClaimCard, Study], Verdict]] = {
     "readout_scale": activations.readout_scale,
     "loss_gap": comparing.loss_gap,
     "decode_ratio": comparing.decode_ratio,
+    "tuning_cost": tuning.tuning_cost,
+    "gating_cost": gating.gating_cost,
     "measured": measured.measured,
 }
+
+# Tests that read no experiment of the set, or only where the card names one.
+ELSEWHERE = ("measured", "gating_cost")
 
 
 def judge(study: Study) -> tuple[Verdict, ...]:
@@ -40,7 +45,7 @@ def judge(study: Study) -> tuple[Verdict, ...]:
 
 def _verdict(card: ClaimCard, study: Study) -> Verdict:
     """Judge one card; an experiment or arm that the set does not have leaves it pending, with the reason."""
-    if card.test != "measured" and (problem := _unknown_place(card, study)):
+    if card.test not in ELSEWHERE and (problem := _unknown_place(card, study)):
         return rule(card, pending(card.arm or "the card", problem), None, [])
     return TESTS[card.test](card, study)
 
@@ -49,6 +54,8 @@ def _unknown_place(card: ClaimCard, study: Study) -> str:
     experiment = study.experiment(card.experiment)
     if experiment is None:
         return f"has no experiment {card.experiment!r} in this set"
+    if card.base and study.experiment(card.base) is None:
+        return f"has no experiment {card.base!r} in this set"
     names = [runs.arm for runs in study.arms(experiment)]
     for name in filter(None, (card.arm, card.control)):
         if name not in names:

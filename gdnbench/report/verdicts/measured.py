@@ -6,7 +6,7 @@ from gdnbench.report.decoding import points
 from gdnbench.report.numbers import metric_name, quantity, significant
 from gdnbench.report.study import Study
 from gdnbench.report.transfer import analyse
-from gdnbench.report.verdicts.verdict import Verdict, budget
+from gdnbench.report.verdicts.verdict import Verdict, budget, distance
 from gdnbench.results import Record
 
 NO_RULE = "shown only: the card states no rule for a verdict"
@@ -22,7 +22,7 @@ def measured(card: ClaimCard, study: Study) -> Verdict:
         verdict=card.verdict or "pending",
         measured="; ".join(f"{name}: {text}" for name, (text, _) in shown.items() if text),
         budget=budget(records),
-        distance=card.distance,
+        distance=distance(card, records),
         reason=card.reason or ("" if card.verdict else NO_RULE),
         runs=tuple(sorted({record.run_id for record in records})),
         card=card,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gdnbench.claims import ClaimCard
-from gdnbench.report.numbers import count, listed, plural
+from gdnbench.claims import ClaimCard, catalogue
+from gdnbench.report.numbers import count, listed, plural, significant
 from gdnbench.report.statistics import Interval
 from gdnbench.report.study import model
 from gdnbench.results import Record
@@ -86,7 +86,7 @@ def rule(card: ClaimCard, arm: Part, control: Part | None, records: Sequence[Rec
         verdict=ruling,
         measured="; ".join(f"{part.arm}: {part.measured}" for part in parts if part.measured),
         budget=budget(records),
-        distance=card.distance,
+        distance=distance(card, records),
         reason="; ".join(text for text in (reason, card.reason) if text),
         runs=tuple(sorted({run for part in parts for run in part.runs})),
         card=card,
@@ -123,6 +123,28 @@ def budget(records: Sequence[Record]) -> str:
     parts.append(_names(record.spec["data"]["corpus"] for record in records))
     parts.append(_names(f"{record.environment.get('device', '?')} {record.spec['dtype']}" for record in records))
     return ", ".join(parts)
+
+
+def distance(card: ClaimCard, records: Sequence[Record]) -> str:
+    """Return how far a budget is from the claim's: tokens a run, parameters, widths, and what the card adds."""
+    claimed, parts = catalogue().budget(card.claim), []
+    for name, metric, words in (
+        ("tokens", "train_tokens", "training tokens a run"),
+        ("params", "params_total", "parameters"),
+    ):
+        most = max((value for record in records if (value := record.metric(metric)) is not None), default=0.0)
+        if most and name in claimed:
+            parts.append(f"{_share(most / claimed[name])} the claim's {count(claimed[name])} {words}")
+    if records and "width" in claimed:
+        parts.append(f"widths up to {max(model(record)['width'] for record in records):,} of {claimed['width']:,.0f}")
+    return "; ".join([*parts, *([card.distance] if card.distance else [])])
+
+
+def _share(ratio: float) -> str:
+    """Return a ratio as ``1/250 of``, ``equal to`` or ``3.2 times``."""
+    if 0.95 <= ratio <= 1.05:
+        return "equal to"
+    return f"1/{significant(1 / ratio, 2)} of" if ratio < 1 else f"{significant(ratio, 2)} times"
 
 
 def _ruling(arm: Part, control: Part | None) -> tuple[Ruling, str]:

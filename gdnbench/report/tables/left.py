@@ -1,0 +1,67 @@
+"""What the presets of a set have left to run, what it takes, and the command that runs it."""
+
+import json
+from typing import Any
+
+from gdnbench.presets import Preset
+from gdnbench.report import numbers
+from gdnbench.report.content import Row, Table, plain
+from gdnbench.report.study import Study
+
+
+def left_table(study: Study) -> Table | None:
+    """Return a row for each experiment and arm with runs to do; None where nothing is left, or known of it."""
+    rows: list[Row] = []
+    speeds: dict[str, None] = {}
+    for preset in study.presets:
+        path = study.store.folder / "presets" / f"{preset.name}.left.json"
+        if path.exists():
+            content = json.loads(path.read_text(encoding="utf-8"))
+            rows += [_row(preset, row, study) for row in content["rows"]]
+            speeds |= {content["speed"]: None}
+    if not rows:
+        return None
+    return Table(
+        name="left",
+        caption="What is left to run",
+        columns=("experiment", "arm", "runs to do", "about so many more follow", "expected hours", "command"),
+        rows=tuple(rows),
+        note=(
+            f"Hours of one machine, one run after the other, {numbers.listed(list(speeds))}. Which runs follow depends "
+            "on losses that are not known yet."
+        ),
+        runs_column=False,
+    )
+
+
+def command(preset: Preset, experiment: str, study: Study) -> str:
+    """Return the command that runs an experiment of a preset into the set; places of files are to be filled in."""
+    known = {entry.name: entry for entry in preset.experiments}
+    parts = ["gdnbench reproduce", preset.name, f"--only {experiment}"]
+    parts += [f"--set {study.name}"] if study.name != preset.name else []
+    parts += [f"--corpus {_to_fill_in(preset.corpus)}"] if ":" in preset.corpus else []
+    entry = known.get(experiment)
+    evaluation = {**preset.evaluation, **(entry.evaluation if entry is not None else {})}
+    others = [*evaluation.get("also", ()), *([entry.corpus] if entry is not None and entry.corpus else [])]
+    # A corpus without files of its own, such as stdlib, needs no place.
+    return " ".join([*parts, *(f"--also {_to_fill_in(other)}" for other in others if other != "stdlib")])
+
+
+def _row(preset: Preset, row: dict[str, Any], study: Study) -> Row:
+    hours = row["seconds"] / 3600
+    return Row(
+        cells=(
+            plain(row["experiment"]),
+            plain(row["arm"]),
+            plain(str(row["runs"]), row["runs"]),
+            plain(str(row["following"]), row["following"]),
+            plain(numbers.significant(hours), hours),
+            plain(command(preset, row["experiment"], study)),
+        )
+    )
+
+
+def _to_fill_in(corpus: str) -> str:
+    """Return a corpus as records name it with the place of its files left open."""
+    name, _, label = corpus.partition(":")
+    return f"{name}:<folder>/{label}" if label else f"{name}:<folder>"
