@@ -5,8 +5,8 @@ What a backward pass would do is done while the logits are there, so they are co
 
     logits = x W^T;  loss by row;  G = softmax - one-hot, in place of the logits;  dx = G W;  dW += G^T x
 
-The backward pass multiplies dx and dW by its incoming gradient and the scale, which G is left without: in half
-precision, a mean over many tokens would make it vanish.
+The backward pass multiplies dx and dW by its incoming gradient and the scale, which G is left without: in float16, a
+mean over many tokens would make it vanish.
 
 Least work for N tokens, width D, V words, elements of e bytes: 6 N D V operations, and as bytes, beside which N D and
 V D are small, 5 N V e: written by the first product, read and written by the rows, read by the last two products. At
