@@ -142,6 +142,8 @@ def gradients_kernel(
         q_tile = tl.load(q + t[:, None] * q_st + (i * BK + kc)[None, :], mask=key_mask, other=0.0)
         k_tile = tl.load(k + t[:, None] * k_st + (i * BK + kc)[None, :], mask=key_mask, other=0.0)
         qk = tl.dot(q_tile, tl.trans(k_tile), qk, input_precision="ieee")
+    # What is above the diagonal is cut off here and at the end, rather than of every head's dPs.
+    qk = tl.where(t[:, None] >= t[None, :], qk, 0.0)
     kc += key_tile * BK
     in_k = kc < K
     if KEY_TILES > 1:
@@ -172,7 +174,7 @@ def gradients_kernel(
         decay = tl.load(row + 4 * C + t)
         total = tl.exp2(tl.load(row + 5 * C - 1))
 
-        D = tl.exp2(tl.where(t[:, None] >= t[None, :], decay[:, None] - decay[None, :], float("-inf")))
+        D = tl.exp2(tl.minimum(decay[:, None] - decay[None, :], 0.0))
         dPs = tl.dot(do_tile, tl.trans(v_tile), input_precision="ieee") * (D * beta[None, :])
         dPs_sum += dPs
         W = dPs * qk
@@ -194,6 +196,7 @@ def gradients_kernel(
         dbeta_sum = tl.sum(dx_wide * v_tile.to(tl.float32), 1)
         tl.store(dbeta + value_tile * share_size + token, dbeta_sum, mask=here & (key_tile == 0))
 
+    dPs_sum = tl.where(t[:, None] >= t[None, :], dPs_sum, 0.0)
     transposed = here[None, :] & in_k[:, None]
     qT = tl.load(q + t[None, :] * q_st + kc[:, None], mask=transposed, other=0.0)
     kT = tl.load(k + t[None, :] * k_st + kc[:, None], mask=transposed, other=0.0)

@@ -1,12 +1,15 @@
 """The two passes: which kernels run, in which order, and what lies between them."""
 
+import importlib
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu import prepare
-from gdnbench_kernels.gated_delta.gpu.choice import movable, reverse, scan
+from gdnbench_kernels.gated_delta.gpu.choice import GLUON, HOPPER, movable, reverse, scan
 from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout
-from gdnbench_kernels.launching import on_its_device
+from gdnbench_kernels.launching import arch_of, on_its_device
 from gdnbench_kernels.ssd.gpu import gradients
 
 _FACTORS = len(ROWS) - 2  # c and b come as they are: no norms
@@ -73,12 +76,12 @@ def backward(
         initial_grad=None if initial_state is None else d_initial,
     )
 
-    parts, (key_tiles, value_tiles) = gradients.parts(layout), gradients.tiles(layout, c.device)
+    chosen = _gradients(layout, c.device)
+    parts, (key_tiles, value_tiles) = gradients.parts(layout), chosen.tiles(layout, c.device)
     by_part = layout.batch, layout.time, layout.heads * parts, layout.key_dim
-    # Shares that are still to be added up are kept in float32.
-    dc, db = (c.new_empty(by_part, dtype=c.dtype if parts == 1 else torch.float32) for _ in range(2))
+    dc, db = (c.new_empty(by_part) for _ in range(2))
     dg, ddt = (g.new_empty(n, *g.shape, dtype=torch.float32) for n in (key_tiles * value_tiles, value_tiles))
-    gradients.run(
+    chosen.run(
         layout,
         q=c,
         k=b,
@@ -95,9 +98,18 @@ def backward(
         dbeta=ddt,
     )
     if parts > 1:
-        dc, db = (d.unflatten(2, (layout.heads, parts)).sum(3).to(c.dtype) for d in (dc, db))
+        dc, db = (d.unflatten(2, (layout.heads, parts)).sum(3, dtype=torch.float32).to(c.dtype) for d in (dc, db))
     dg, ddt = (d[0] if len(d) == 1 else d.sum(0) for d in (dg, ddt))
     return dc, db, dx, dg.to(g.dtype), ddt.to(dt.dtype), d_initial
+
+
+def _gradients(layout: Layout, device: torch.device) -> ModuleType:
+    """Return the version of `gradients` that runs."""
+    if "gradients" in GLUON and arch_of(device) == HOPPER:
+        hopper = importlib.import_module("gdnbench_kernels.ssd.gpu.hopper")
+        if layout.key_dim <= hopper.WIDEST_KEYS:
+            return hopper
+    return gradients
 
 
 def results(x: Tensor, layout: Layout, output_final_state: bool) -> tuple[Tensor, Tensor]:
