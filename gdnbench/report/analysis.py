@@ -14,7 +14,7 @@ from gdnbench.report.verdicts import Verdict, judge
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """A study with its fits and verdicts; arms without runs are left out of the lists and named by the sections.
+    """A study with its fits and verdicts; arms without runs of their own are left out and named by the warnings.
 
     Attributes:
         study: the records and presets.
@@ -41,7 +41,7 @@ def analyse(study: Study) -> Analysis:
     """Fit and judge everything in a study."""
 
     def present(experiment: Experiment) -> list[ArmRuns]:
-        return [runs for runs in study.arms(experiment) if runs.records]
+        return [runs for runs in study.arms(experiment) if runs.own]
 
     return Analysis(
         study=study,

@@ -1,5 +1,6 @@
 """The best learning rate over the length of training, from runs of several lengths that branch off from one trunk."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ def horizons(runs: ArmRuns) -> Horizons:
 
 def _of_length(runs: ArmRuns, tokens: int) -> ArmRuns:
     records = tuple(record for record in runs.records if _tokens(record) == tokens)
-    return ArmRuns(arm=runs.arm, records=records, shared=runs.shared & {record.run_id for record in records})
+    return dataclasses.replace(runs, records=records, shared=runs.shared & {record.run_id for record in records})
 
 
 def _tokens(record: Record) -> int:

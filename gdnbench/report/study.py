@@ -26,11 +26,13 @@ class ArmRuns:
         arm: its name.
         records: its own runs and those it shares with another arm.
         shared: run ids that were stored under another arm: at the base width all tables train identically.
+        given: how the preset describes it; None where no preset does.
     """
 
     arm: str
     records: tuple[Record, ...]
     shared: frozenset[str] = frozenset()
+    given: Arm | None = None
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -43,20 +45,23 @@ class ArmRuns:
         return model(self.records[0])["arch"] if self.records else ""
 
     @property
+    def own(self) -> tuple[Record, ...]:
+        """The runs that were made for this arm."""
+        return tuple(record for record in self.records if record.run_id not in self.shared)
+
+    @property
     def table(self) -> str:
-        """Parametrization table; empty without runs."""
-        return self._parametrization["table"]
+        """Parametrization table, by the preset, else by the arm's runs; empty where neither tells."""
+        if self.given is not None:
+            return self.given.table
+        return next((record.spec["parametrization"]["table"] for record in (*self.own, *self.records)), "")
 
     @property
     def switches(self) -> dict[str, str]:
-        """Switches of the parametrization."""
-        return dict(self._parametrization["switches"])
-
-    @property
-    def _parametrization(self) -> dict[str, Any]:
-        """What the arm's own runs have, or those that it shares where it has none of its own."""
-        own = [record for record in self.records if record.run_id not in self.shared]
-        return next((r.spec["parametrization"] for r in (*own, *self.records)), {"table": "", "switches": {}})
+        """Switches of the parametrization, likewise."""
+        if self.given is not None:
+            return dict(self.given.switches)
+        return next((dict(record.spec["parametrization"]["switches"]) for record in (*self.own, *self.records)), {})
 
     def at(self, width: int) -> tuple[Record, ...]:
         """Return the runs of a width."""
@@ -137,14 +142,16 @@ class Study:
         records = tuple(record for record in self.of_experiment(experiment) if not self.is_start(record))
         own = [record for record in records if record.spec["arm"] == arm]
         definition = self.experiment(experiment)
+        given = (
+            next((candidate for candidate in definition.arms if candidate.name == arm), None) if definition else None
+        )
         if definition is None or definition.kind not in OVER_WIDTH:
-            return ArmRuns(arm=arm, records=tuple(own))
+            return ArmRuns(arm=arm, records=tuple(own), given=given)
         taken = {_place(record) for record in own}
-        given = next((candidate for candidate in definition.arms if candidate.name == arm), None)
         shared = [r for r in records if _shareable(r, own, given) and _place(r) not in taken]
         shared = list({_place(record): record for record in shared}.values())
         ids = frozenset(record.run_id for record in shared)
-        return ArmRuns(arm=arm, records=(*own, *shared), shared=ids)
+        return ArmRuns(arm=arm, records=(*own, *shared), shared=ids, given=given)
 
     def is_start(self, record: Record) -> bool:
         """Say whether a run was made for others to begin with: a trunk of branches, or a model to be fine-tuned."""

@@ -19,6 +19,14 @@ def _load() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unsynced():
+    """Made-up records need not outlive a power failure; waiting for the disk is most of what writing them takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def synthetic() -> ModuleType:
     """The module that makes synthetic sets."""

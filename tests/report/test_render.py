@@ -167,7 +167,7 @@ def test_a_standard_parametrization_that_does_not_drift_is_said(synthetic, tmp_p
     builder.sweep("transfer-gdn", "GDN (SP)", 0.0, first=True)
     page = rendered(builder, tmp_path)
     assert "In transfer-gdn, GDN (SP) did not drift" in page.all
-    assert "GDN+μP has no run in this set" not in page.all  # its base width is shared
+    assert "In transfer-gdn, GDN+μP only shares the base width's runs with another arm." in page.all
     assert "comparison, coordinates and decode have no run in this set." in page.all
 
 

@@ -45,10 +45,17 @@ def missing_parts(study: Study) -> list[str]:
         noun, have = ("experiment", "has") if len(empty) == 1 else ("experiments", "have")
         texts.append(f"The {noun} {numbers.listed(empty)} {have} no run in this set.")
     for experiment in study.experiments:
-        absent = [runs.arm for runs in study.arms(experiment) if not runs.records]
-        if absent and experiment.name not in empty:
+        if experiment.name in empty:
+            continue
+        arms = study.arms(experiment)
+        if absent := [runs.arm for runs in arms if not runs.records]:
             have = "has" if len(absent) == 1 else "have"
             texts.append(f"In {experiment.name}, {numbers.listed(absent)} {have} no run in this set.")
+        if sharing := [runs.arm for runs in arms if runs.records and not runs.own]:
+            share = "shares" if len(sharing) == 1 else "share"
+            texts.append(
+                f"In {experiment.name}, {numbers.listed(sharing)} only {share} the base width's runs with another arm."
+            )
     return texts
 
 

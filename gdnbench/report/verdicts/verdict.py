@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gdnbench.claims import ClaimCard, catalogue
-from gdnbench.report.numbers import count, listed, plural, significant
+from gdnbench.report.numbers import count, listed, plural
 from gdnbench.report.statistics import Interval
 from gdnbench.report.study import model
 from gdnbench.results import Record
@@ -144,7 +144,9 @@ def _share(ratio: float) -> str:
     """Return a ratio as ``1/250 of``, ``equal to`` or ``3.2 times``."""
     if 0.95 <= ratio <= 1.05:
         return "equal to"
-    return f"1/{significant(1 / ratio, 2)} of" if ratio < 1 else f"{significant(ratio, 2)} times"
+    larger = float(f"{max(ratio, 1 / ratio):.2g}")
+    shown = f"{larger:,.0f}" if larger >= 10 else f"{larger:g}"
+    return f"1/{shown} of" if ratio < 1 else f"{shown} times"
 
 
 def _ruling(arm: Part, control: Part | None) -> tuple[Ruling, str]:
