@@ -46,7 +46,13 @@ def _decoder(model: str) -> Decoder:
 
 
 def match(
-    by: str, reference: str, model: ModelConfig, of: ModelConfig, training: Training, tolerance: float
+    by: str,
+    reference: str,
+    model: ModelConfig,
+    of: ModelConfig,
+    training: Training,
+    tolerance: float,
+    uniform: bool = False,
 ) -> tuple[ModelConfig, Training, Matched]:
     """Return the arm's model and training under the reference's budget, and how far they are from it.
 
@@ -57,6 +63,7 @@ def match(
         of: the reference's model.
         training: the experiment's training, which is the reference's.
         tolerance: largest relative deviation that is accepted.
+        uniform: whether all layers get one MLP width.
 
     Raises:
         GdnbenchError: the budget cannot be met within the tolerance; the message says how close it comes.
@@ -64,7 +71,7 @@ def match(
     seq_len = training.seq_len
     target = counts(of, seq_len)
     if by == "parameters":
-        model = _match_parameters(model, target.params_non_embedding)
+        model = _match_parameters(model, target.params_non_embedding, uniform)
         deviation = counts(model, seq_len).params_non_embedding / target.params_non_embedding - 1
     elif by == "flops":
         wanted = target.train_flops_per_token * training.steps
@@ -83,12 +90,14 @@ def match(
     return model, training, Matched(by=by, reference=reference, deviation=deviation)
 
 
-def _match_parameters(model: ModelConfig, target: int) -> ModelConfig:
+def _match_parameters(model: ModelConfig, target: int, uniform: bool) -> ModelConfig:
     """Choose MLP widths in steps of 16 so that the non-embedding parameters come nearest to ``target``.
 
-    One width for all layers; where a whole step is too coarse, the first layers get one step more than the others.
+    One width for all layers; where a whole step is too coarse, the first layers get one step more than the others,
+    unless ``uniform``.
     """
     depth = len(on_meta(model).blocks)
+    once = depth if uniform else 1
 
     def parameters(steps: int) -> int:
         return counts(with_steps(steps), 1).params_non_embedding
@@ -100,8 +109,8 @@ def _match_parameters(model: ModelConfig, target: int) -> ModelConfig:
 
     if parameters(depth) == parameters(2 * depth):
         return model  # No block has an MLP: nothing to choose.
-    above = _first(lambda steps: parameters(steps) >= target, depth)
-    best = min((max(depth, above - 1), above), key=lambda steps: abs(parameters(steps) - target))
+    above = once * _first(lambda steps: parameters(once * steps) >= target, depth // once)
+    best = min((max(depth, above - once), above), key=lambda steps: abs(parameters(steps) - target))
     return with_steps(best)
 
 

@@ -74,27 +74,27 @@ def _shape(spec: RunSpec) -> tuple[int, int]:
 def peak_gib(spec: RunSpec) -> float:
     """Return the expected peak memory in GiB: a process, copies of the weights, and activations kept for backward.
 
-    bfloat16 keeps activations in two bytes beside weights, gradients and moments in four. A model with several backends
-    of its own choice sums its loss over chunks of tokens, so that the logits never exist whole.
+    bfloat16 keeps activations in two bytes beside weights, gradients and moments in four. The loss goes by chunks of
+    tokens, so that the logits never exist whole.
     """
     batch, seq_len = _shape(spec)
+    batch = min(batch, spec.execution.micro_batch or batch)
     sizes, trains = counts(spec.model, seq_len), spec.decode is None
     weight = 8 if spec.dtype == "float64" else 4
     activation = 2 if spec.dtype == "bfloat16" else weight
     kept = KEPT[spec.execution.recompute] * spec.model.depth if trains else 8
-    logits = LOGIT_COPIES * batch * seq_len * spec.model.vocab_size * weight
-    if spec.dtype == "bfloat16":
-        logits = min(logits, LOGIT_COPIES * LOGIT_BYTES)
+    logits = LOGIT_COPIES * min(LOGIT_BYTES, batch * seq_len * spec.model.vocab_size * weight)
     size = (COPIES_OF_WEIGHTS if trains else 1) * sizes.params_total * weight
     return PROCESS_GIB + (size + batch * seq_len * kept * spec.model.width * activation + logits) / 2**30
 
 
-def batch_that_fits(spec: RunSpec, total_gib: float, held_gib: float) -> tuple[int, int]:
-    """Return a run's batch size and the largest that a device of ``total_gib`` holds, by formula; 0: none.
+def micro_batch_that_fits(spec: RunSpec, total_gib: float, held_gib: float) -> tuple[int, int]:
+    """Return a run's sequences of a pass and the most that a device of ``total_gib`` holds, by formula; 0: none.
 
     What the run held when memory ran out corrects a formula that promised too much.
     """
     batch, seq_len = _shape(spec)
+    batch = min(batch, spec.execution.micro_batch or batch)
     weight = 8 if spec.dtype == "float64" else 4
     fixed = COPIES_OF_WEIGHTS * counts(spec.model, seq_len).params_total * weight / 2**30
     each = (max(peak_gib(spec) - PROCESS_GIB, held_gib) - fixed) / batch

@@ -113,4 +113,4 @@ def _matched(
     rule = experiment.match
     reference = next(arm for arm in experiment.arms if arm.name == rule.reference)
     of = model_of(preset, experiment, reference, width)
-    return match(rule.by, rule.reference, model, of, training, rule.tolerance)
+    return match(rule.by, rule.reference, model, of, training, rule.tolerance, rule.uniform)

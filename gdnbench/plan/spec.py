@@ -143,11 +143,14 @@ class Execution:
         graph: a whole step (forward, backward, clipping, optimizer) is one CUDA graph; needs a GPU.
         recompute: ``cheap``: norms, convolutions, gates and activations are computed again in the backward pass instead
             of being kept; matrix products and mixers are kept.
+        micro_batch: sequences of a pass; a step's batch goes through in several, whose gradients are summed. None: all
+            at once.
     """
 
     compile: bool = False
     graph: bool = False
     recompute: Literal["none", "cheap"] = "none"
+    micro_batch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

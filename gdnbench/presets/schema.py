@@ -42,12 +42,14 @@ class Match:
 
     ``parameters``: non-embedding parameters, by choosing MLP widths; ``flops``: training FLOPs, by choosing steps;
     ``tokens``: training tokens (equal by construction); ``wall_clock``: seconds of training on this machine.
-    ``reference`` names the arm whose budget the others get; ``tolerance`` is relative.
+    ``reference`` names the arm whose budget the others get; ``tolerance`` is relative. ``uniform``: all layers get one
+    MLP width (and one compiled block), else some get one step more to come nearer.
     """
 
     by: Literal["parameters", "flops", "tokens", "wall_clock"] = "parameters"
     reference: str
     tolerance: float = 0.01
+    uniform: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,11 +102,12 @@ def _out_of_memory(spec: RunSpec) -> str:
     """Return the line on a GPU that was too small: what was asked of it, and what would fit."""
     held, total = torch.cuda.max_memory_reserved() / 2**30, torch.cuda.mem_get_info()[1] / 2**30
     torch.cuda.empty_cache()
-    batch, fits = estimate.batch_that_fits(spec, total, held)
-    remedy = f"training.batch_size {fits} would fit" if fits else "not even one sequence would fit"
+    passed, fits = estimate.micro_batch_that_fits(spec, total, held)
+    remedy = f"execution: {{micro_batch: {fits}}} would fit" if fits else "not even one would fit"
     return (
-        f"{spec.run_id}: out of GPU memory at batch_size {batch} ({total:.1f} GiB in all, {held:.1f} held by this "
-        f"run): {remedy}, by formula; so may execution: {{recompute: cheap}} or fewer --workers. What was saved is kept"
+        f"{spec.run_id}: out of GPU memory with {passed} sequences a pass ({total:.1f} GiB in all, {held:.1f} held by "
+        f"this run): {remedy}, by formula, and goes on with what was saved; so may {{recompute: cheap}} or fewer "
+        "--workers"
     )
 
 

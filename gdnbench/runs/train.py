@@ -126,17 +126,25 @@ class Trainer:
 
     def _compute(self) -> None:
         """Do what a step does on the device: read the batch, change weights, state and curve, each in its place."""
-        batch = self.feed.batch
         self.optimizer.zero_grad()
-        with autocast(self.spec):
-            loss = self.model.loss(batch[:, :-1], batch[:, 1:])
-        loss.backward()
+        loss = self._accumulate(self.feed.batch)
         parameters, clip = list(self.model.parameters()), self.spec.optimizer.clip
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if clip > 0:
             torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         self.optimizer.step()
         self.curve.write(loss, norm)
+
+    def _accumulate(self, batch: torch.Tensor) -> torch.Tensor:
+        """Add the gradients of the mean loss over a batch ``[B, T + 1]``, pass by pass, and return that loss."""
+        total: torch.Tensor | None = None
+        for part in batch.split(self.spec.execution.micro_batch or len(batch)):
+            with autocast(self.spec):
+                loss = self.model.loss(part[:, :-1], part[:, 1:]) * (len(part) / len(batch))
+            loss.backward()
+            total = loss.detach() if total is None else total + loss.detach()
+        assert total is not None
+        return total
 
     def row(self) -> dict[str, Any]:
         """Return the last step's row: step, tokens, loss in nats, learning rate and gradient norm."""

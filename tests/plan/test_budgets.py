@@ -17,6 +17,7 @@ from tests.runs.tiny import study, sweep
 def comparison(by, arms=(), **changes):
     arms = [{"name": "T", "arch": "transformer"}, *arms]
     match_by = {"by": by, "reference": "T", "tolerance": changes.pop("tolerance", 0.01)}
+    match_by["uniform"] = changes.pop("uniform", False)
     experiment = sweep(kind="comparison", widths=[32], arms=arms, match=match_by, **changes)
     plan = expand(from_mapping(Preset, study(experiment), "tiny"), {})
     return {spec.arm: spec for spec in plan.runs}
@@ -54,6 +55,18 @@ def test_where_one_width_is_too_coarse_layers_get_widths_of_their_own():
     step = 3 * MLP_STEP * spec.model.width
     gap = abs(non_embedding(spec) - non_embedding(comparison("parameters", model={"depth": 4})["T"]))
     assert gap <= step / 2, "half a step of one layer is the most that a solver over layers leaves"
+
+
+def test_all_layers_may_be_asked_to_have_one_width():
+    gdn = {"name": "G", "arch": "gdn"}
+    exact = comparison("parameters", [gdn], model={"depth": 4}, tolerance=0.2)["G"]
+    even = comparison("parameters", [gdn], model={"depth": 4}, tolerance=0.2, uniform=True)["G"]
+    assert isinstance(exact.model.mlp_width, tuple)
+    assert isinstance(even.model.mlp_width, int)
+    assert abs(exact.matched.deviation) < abs(even.matched.deviation)
+    step = 3 * MLP_STEP * even.model.width * 4
+    gap = abs(non_embedding(even) - non_embedding(comparison("parameters", model={"depth": 4})["T"]))
+    assert gap <= step / 2, "half a step of all layers is the most that one width leaves"
 
 
 def test_the_reference_itself_is_matched_exactly():

@@ -1,15 +1,20 @@
 """What a plan will cost: finite numbers, from formulas and a probe, on a machine that has no GPU."""
 
+import dataclasses
 import math
 
 import pytest
 
 from gdnbench import launch
+from gdnbench.configuration import from_mapping
 from gdnbench.plan import estimate
 from gdnbench.plan.expand import expand
-from gdnbench.plan.speed import Speeds
-from gdnbench.presets import load_preset
-from tests.runs.tiny import sweep, write_study
+from gdnbench.plan.speed import BESIDE, Measured, Speeds, speeds
+from gdnbench.presets import Preset, load_preset
+from gdnbench.results import Store
+from gdnbench.runs.execute import execute
+from gdnbench.runs.progress import Observer
+from tests.runs.tiny import study, sweep, write_study
 
 SLOW = Speeds(device="cpu", peak=3e10, source="made up")
 
@@ -67,3 +72,43 @@ def test_overridden_runs_get_a_set_of_their_own(tmp_path, suffix):
     chosen = launch.choose(path, **{name: value})
     assert chosen.set.startswith("tiny-")
     assert chosen.set.replace("-", "").isalnum()
+
+
+def test_less_fits_a_smaller_gpu_and_passes_make_it_fit(tmp_path):
+    path = write_study(tmp_path / "p.yaml", training={"batch_size": 64, "seq_len": 4096})
+    (spec,) = expand(load_preset(str(path)), {}).runs
+    whole = estimate.peak_gib(spec)
+    passed, fits = estimate.micro_batch_that_fits(spec, whole / 2, 0.0)
+    assert passed == 64
+    assert 1 <= fits < 40
+    execution = dataclasses.replace(spec.execution, micro_batch=fits)
+    assert estimate.peak_gib(dataclasses.replace(spec, execution=execution)) <= whole / 2
+    assert estimate.micro_batch_that_fits(spec, whole / 2, 2 * whole)[1] < fits, "what it really held counts"
+    assert estimate.micro_batch_that_fits(spec, 1e-3, 0.0)[1] == 0
+
+
+def test_speed_is_that_of_similar_stored_runs():
+    measured = (
+        Measured(arch="gdn", params=1e8, rate=2e14, beside=7.0),
+        Measured(arch="gdn", params=1e7, rate=5e13, beside=None),
+        Measured(arch="transformer", params=1e8, rate=3e14, beside=9.0),
+    )
+    known = Speeds(device="cuda", peak=7e14, measured=measured, source="made up")
+    assert known.rate("gdn", 1e8) == 2e14
+    assert known.beside("gdn", 1e8) == 7.0
+    assert 1e8 < known.rate("gdn", 3e7) < 2e14
+    assert known.rate("rwkv7", 1e8) in (2e14, 2.5e14, 3e14), "another architecture's, of its size"
+    assert known.beside("gdn", 1e7) == BESIDE["cuda"]
+
+
+def test_speeds_come_from_records_of_the_device(tmp_path, books):
+    (spec,) = expand(from_mapping(Preset, study(corpus=books, training={"steps": 12}), "tiny"), {}).runs
+    store = Store(tmp_path, "s")
+    record = execute(spec, store, Observer())
+    known = speeds([record], "cpu")
+    assert "1 stored runs" in known.source
+    (measured,) = known.measured
+    assert measured.rate == pytest.approx(record.metric("tokens_per_s") * record.metric("flops_per_token"))
+    assert measured.beside == record.metric("beside_s") > 0
+    elsewhere = dataclasses.replace(record, environment={**record.environment, "device": "another processor"})
+    assert speeds([elsewhere], "cpu").measured == ()

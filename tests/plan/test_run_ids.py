@@ -45,6 +45,7 @@ OTHER = {
     "decode": to_mapping(Decode()),
     "keep_at": [4],
     "also": ["text:another"],
+    "micro_batch": 4,
     "origin": to_mapping(Origin(run="another", step=4)),
 }
 

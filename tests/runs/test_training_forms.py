@@ -54,6 +54,25 @@ def test_without_warm_up_the_first_step_has_the_peak():
     assert rates(warmup_steps=0)[0] == 1.0
 
 
+@pytest.mark.parametrize("micro_batch", [1, 3, 5])
+def test_a_batch_in_several_passes_trains_the_same(books, micro_batch):
+    """Also where the last pass is smaller: losses are means, weighted by the sequences of a pass."""
+    training = {"batch_size": 5, "steps": 6}
+    trainers = []
+    for passes in (None, micro_batch):
+        changes = {"dtype": "float64", "training": training, "execution": {"micro_batch": passes}}
+        (spec,) = specs(books, **changes)
+        trainer = Trainer(spec, load_corpus(books, "bytes", ("valid",)))
+        for _ in range(6):
+            trainer.advance()
+        trainers.append(trainer)
+    whole, parts = trainers
+    assert parts.spec.run_id == whole.spec.run_id, "how it is computed is no part of what is computed"
+    assert parts.losses == pytest.approx(whole.losses, rel=1e-12)
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
 def run(tmp_path, books, *experiments, observer=None, **changes):
     (spec,) = specs(books, *experiments, **changes)
     store = Store(tmp_path, "s")
