@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gdnbench.measure.training.peak import mfu
+from gdnbench.peak import mfu
 from gdnbench.presets.schema import Experiment
 from gdnbench.report.comparing import METRIC, Choice
 from gdnbench.report.statistics import Interval, paired_difference, t_interval

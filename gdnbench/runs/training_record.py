@@ -8,9 +8,9 @@ from gdnbench.measure.kernels.ratios import spread
 from gdnbench.measure.training.case import TrainingCase
 from gdnbench.measure.training.components import COMPONENTS, by_component
 from gdnbench.measure.training.floors import floors
-from gdnbench.measure.training.peak import mfu
 from gdnbench.measure.training.stepping import MARGIN, UNTIMED, Stepped
 from gdnbench.models.decoder import Decoder, on_meta
+from gdnbench.peak import mfu
 from gdnbench.results.record import metric
 from gdnbench.runs.bench import Content, Metrics, ceilings, samples
 
