@@ -2,6 +2,10 @@
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -164,6 +168,26 @@ def test_a_peer_that_breaks_is_named_and_the_others_go_on(one_peer, monkeypatch)
     broken, whole = parity([], FLOAT32).outcomes
     assert broken.failure == "RuntimeError: no kernel for this"
     assert not broken.same and whole.same
+
+
+def test_packages_that_transformers_would_call_are_left_out(tmp_path):
+    """In a process of its own: transformers looks for them when it is imported."""
+    package = tmp_path / "fla" / "ops" / "gated_delta_rule"
+    package.mkdir(parents=True)
+    (tmp_path / "fla" / "__init__.py").touch()
+    (tmp_path / "fla" / "ops" / "__init__.py").touch()
+    rules = ("chunk_gated_delta_rule", "fused_recurrent_gated_delta_rule")
+    (package / "__init__.py").write_text("".join(f"def {rule}(*args, **options): raise Exception\n" for rule in rules))
+    root = Path(run.__file__).parents[3]
+    path = os.pathsep.join(str(folder) for folder in (tmp_path, root, root / "kernels", root / "baselines"))
+    done = subprocess.run(
+        [sys.executable, "-m", "gdnbench", "parity", "--arch", "gdn", "--device", "cpu"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of 1 peers agree" in done.stdout
 
 
 def test_only_the_first_configuration_that_runs_is_timed():

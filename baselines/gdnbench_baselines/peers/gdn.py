@@ -159,6 +159,10 @@ PEERS = (
         ours=_olmo_ours,
         weights=OLMO_WEIGHTS,
         state=_olmo_state,
+        plain=(
+            *("causal_conv1d_fn", "causal_conv1d_update"),
+            *("torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"),
+        ),
         # Left to itself, it asks its layers of attention how long the past is.
         arguments={"attention_mask": {"linear_attention": None}, "position_ids": torch.zeros(1, 1, dtype=torch.int64)},
         not_covered=("its layers of attention, which normalize after and not before them",),

@@ -114,6 +114,10 @@ PEERS = (
         ours=_hf_ours,
         weights=WEIGHTS,
         state=_hf_state,
+        plain=(
+            *("causal_conv1d_fn", "causal_conv1d_update", "mamba2_chunk_scan"),
+            *("mamba2_selective_state_update", "mamba2_split_conv1d_scan_combined"),
+        ),
         cache="cache_params",
         not_covered=("norms by group (n_groups above 1)",),
     ),

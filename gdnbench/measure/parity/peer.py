@@ -1,6 +1,7 @@
 """A peer: another library's model of an architecture, and how its configuration, weights and state are ours."""
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ class Peer:
         weights: a parameter of theirs -> ours, or several of ours that follow each other along the first dimension.
             ``*`` stands for the number of a layer. What neither model has (a tied head, say) is left out.
         state: their cache, number of a layer -> the state of that block as ours has it.
+        plain: functions of the class's module that call other packages where these are installed; what is compared is
+            their own form, without the packages.
         arguments: what its forward pass is given besides tokens and state.
         cache: what its forward pass calls the state that it takes and returns.
         dtypes: in which types it computes.
@@ -56,6 +59,7 @@ class Peer:
     ours: Callable[[Any], dict[str, Any]]
     weights: Names
     state: Callable[[Any, int], LayerState]
+    plain: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
     cache: str = "past_key_values"
     dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16")
@@ -94,7 +98,11 @@ class Peer:
         if self.kernels is not None:
             self.kernels.pin()
         module, _, name = self.model.rpartition(".")
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
+        home = importlib.import_module(found.__module__)
+        for function in self.plain:
+            setattr(home, function, inspect.unwrap(getattr(home, function)))
+        return found
 
     def load(self, folder: Path) -> Any:
         """Return the model of a checkpoint folder in Hugging Face's format; every weight must be there, and no other.
