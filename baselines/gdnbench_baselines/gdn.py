@@ -12,7 +12,7 @@ from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution, convolve, empty_tail
 from gdnbench.models.mixer import Mixer, Shared, State
 from gdnbench.models.norm import RMSNorm, norm_and_gate
-from gdnbench.models.projection import Projection, project
+from gdnbench.models.projection import Projection, project, project_each
 from gdnbench.models.roles import Init, Multiplier, Role, declare, normal
 from gdnbench.models.spread import inverse_softplus, log_spread, spread
 
@@ -127,8 +127,7 @@ class GatedDeltaNet(Mixer):
             v = F.silu(self.v_proj(x))
         else:
             (q, k, v), tail = convolve(convs, project(x, self.q_proj, self.k_proj, self.v_proj), tail, impl=impl)
-        sizes = [v.shape[-1], self.value_heads, self.value_heads]
-        gate, g, beta = project(x, self.g_proj, self.a_proj, self.b_proj).split(sizes, -1)
+        gate, g, beta = project_each(x, self.g_proj, self.a_proj, self.b_proj)
         q, k = (t.unflatten(-1, (self.heads, self.key_dim)) for t in (q, k))
         v = v.unflatten(-1, (self.value_heads, self.value_dim))
         return gate, {"q": q, "k": k, "v": v, "g": g, "beta": beta}, tail

@@ -12,7 +12,7 @@ from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution, convolve, empty_tail
 from gdnbench.models.mixer import Mixer, Shared, State
 from gdnbench.models.norm import RMSNorm, norm_and_gate
-from gdnbench.models.projection import Projection, project
+from gdnbench.models.projection import Projection, project, project_each
 from gdnbench.models.roles import Multiplier, normal
 
 
@@ -89,16 +89,14 @@ class Attention(Mixer):
     ) -> tuple[Tensor, State | None]:
         """Map ``[B, T, D]``; with a state, attend to its keys and values too."""
         projections = (self.q_proj, self.k_proj, self.v_proj)
-        parts = project(x, *projections)
         new: State = {}
         if convs := self._convs():
-            convolved, tail = convolve(
-                convs, parts, None if state is None else state["tail"], impl=self.impl["short_convolution"]
-            )
+            tail, impl = None if state is None else state["tail"], self.impl["short_convolution"]
+            parts, tail = convolve(convs, project(x, *projections), tail, impl=impl)
             new |= {} if tail is None else {"tail": tail}
         else:
-            convolved = parts.split([len(projection.weight) for projection in projections], -1)
-        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in convolved)
+            parts = project_each(x, *projections)
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in parts)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         past = 0 if state is None else int(state["length"])

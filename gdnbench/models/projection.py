@@ -34,14 +34,24 @@ class Projection(nn.Module):
 def project(x: Tensor, *projections: Projection) -> Tensor:
     """Return what the projections make of ``x [..., fan_in]``, side by side: ``[..., sum of their fan_out]``.
 
-    It is one product with their matrices in one, so that x is read once; in half precision its rows are padded to what
-    tensor cores read.
+    It is one product with their matrices in one, so that x is read once.
     """
     if computed_apart():
         return torch.cat([projection(x) for projection in projections], -1)
+    return F.linear(x, torch.cat([projection.matrix() for projection in projections]))
+
+
+def project_each(x: Tensor, *projections: Projection) -> tuple[Tensor, ...]:
+    """Return what each of the projections makes of ``x [..., fan_in]``, by one product as `project`.
+
+    In half precision the product is padded to rows that tensor cores read.
+    """
+    if computed_apart():
+        return tuple(projection(x) for projection in projections)
     matrices = [projection.matrix() for projection in projections]
-    rows = sum(len(matrix) for matrix in matrices)
     half = x.dtype in HALF or torch.is_autocast_enabled(x.device.type)
-    if half and rows % ALIGNED:
-        matrices.append(matrices[0].new_zeros(-rows % ALIGNED, x.shape[-1]))
-    return F.linear(x, matrices[0] if len(matrices) == 1 else torch.cat(matrices))[..., :rows]
+    padding = -sum(map(len, matrices)) % ALIGNED if half else 0
+    if padding:
+        matrices.append(matrices[0].new_zeros(padding, x.shape[-1]))
+    parts = F.linear(x, torch.cat(matrices)).split([len(matrix) for matrix in matrices], -1)
+    return parts[: len(projections)]

@@ -11,9 +11,13 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from gdnbench.models.mixer import Shared
 
-# PyTorch's operators whose results are kept; all others are one pass over memory, as are these two of ours.
-PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "_scaled_dot_product_")
+# PyTorch's operators whose results are kept: products, and what norms divide by, which is small and would cost the
+# gradients of their weights a pass of their own. All others are one pass over memory, as are these two of ours.
+KEPT = ("mm", "addmm", "bmm", "baddbmm", "rsqrt")
+ATTENTION = "_scaled_dot_product_"
 CHEAP = ("gdnbench::short_convolution", "gdnbench::gated_norm")
+# Rows of products stay as long as they are: views of padded ones would be copied for our operators.
+OPTIONS = {"comprehensive_padding": False}
 # A process may train many widths and architectures: each compiles the same function anew.
 FORMS = 256
 
@@ -38,7 +42,7 @@ def running(
 
     Args:
         compile: each is one graph, without breaks; layers of one kind and shape share the code.
-        recompute: ``cheap``: of a block, products and mixers are kept for the backward pass, the rest is computed again.
+        recompute: ``cheap``: products and mixers of a block are kept for its backward pass, the rest is computed again.
         compiler: backend of `torch.compile`.
     """
     block = _block_again if recompute == "cheap" else _block
@@ -46,7 +50,8 @@ def running(
         return Running(block, _norm)
     torch._dynamo.config.recompile_limit = max(FORMS, torch._dynamo.config.recompile_limit)
     torch._dynamo.config.accumulated_recompile_limit = max(FORMS, torch._dynamo.config.accumulated_recompile_limit)
-    compiled = functools.partial(torch.compile, fullgraph=True, dynamic=False, backend=compiler)
+    options = OPTIONS if compiler == "inductor" else None
+    compiled = functools.partial(torch.compile, fullgraph=True, dynamic=False, backend=compiler, options=options)
     return Running(compiled(block), compiled(_norm))
 
 
@@ -78,8 +83,8 @@ def _block_alone(block: nn.Module, x: Tensor, given: Shared) -> tuple[Tensor, Sh
 def _policy(context: Any, operator: Any, *arguments: Any, **settings: Any) -> CheckpointPolicy:
     """Return whether the result of an operator of PyTorch is kept."""
     namespace, _, name = str(operator._schema.name).partition("::")
-    product = name.startswith(PRODUCTS[-1]) or name in PRODUCTS
-    kept = product if namespace in ("aten", "prims") else operator._schema.name not in CHEAP
+    known = name in KEPT or name.startswith(ATTENTION)
+    kept = known if namespace in ("aten", "prims") else operator._schema.name not in CHEAP
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
 

@@ -6,7 +6,7 @@ import torch
 from gdnbench.measure.coordinates import activations
 from gdnbench.models import registry
 from gdnbench.models.apart import apart
-from gdnbench.models.projection import Projection, project
+from gdnbench.models.projection import Projection, project, project_each
 from gdnbench.models.roles import normal
 
 FORMS = [(arch, block) for arch in registry.names() for block in ("controlled", "native")]
@@ -82,9 +82,10 @@ def test_factors_of_projections_hold_in_one_product():
         torch.nn.init.normal_(projection.weight)
     second.factor = 0.25
     x = torch.randn(2, 5, 6, dtype=torch.float64)
-    wide = project(x, first, second)
-    assert wide.shape == (2, 5, 7)
-    assert_same(wide, torch.cat([x @ first.weight.T, 0.25 * x @ second.weight.T], -1))
+    expected = x @ first.weight.T, 0.25 * x @ second.weight.T
+    assert_same(project(x, first, second), torch.cat(expected, -1))
+    for part, wanted in zip(project_each(x, first, second), expected, strict=True):
+        assert_same(part, wanted)
 
 
 def test_rows_of_half_precision_are_padded_for_tensor_cores():
@@ -92,7 +93,7 @@ def test_rows_of_half_precision_are_padded_for_tensor_cores():
     torch.nn.init.normal_(second.weight)
     x = torch.randn(2, 5, 6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        wide = project(x, first, second)
-    assert wide.shape == (2, 5, 7)
-    assert wide.stride() == (40, 8, 1)
-    torch.testing.assert_close(wide[..., 3:].float(), x @ second.weight.T, rtol=0.02, atol=0.05)
+        _, part = project_each(x, first, second)
+    assert part.shape == (2, 5, 4)
+    assert part.stride() == (40, 8, 1)
+    torch.testing.assert_close(part.float(), x @ second.weight.T, rtol=0.02, atol=0.05)

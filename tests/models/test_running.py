@@ -107,5 +107,5 @@ def test_what_is_kept_is_what_products_put_out():
         by_depth.append(kept(model, tokens))
     heads = 4
     attention = 3 * width + width + heads  # q, k, v; the output; the logarithm of a sum by head
-    block = width + attention + width + 2 * hidden  # its input; what the mixer adds to it; gate and up
+    block = width + attention + width + 2 * hidden + 2  # its input; what the mixer adds to it; gate and up; two norms
     assert (by_depth[1] - by_depth[0]) / (2 * tokens.numel()) == block
