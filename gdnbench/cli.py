@@ -280,6 +280,20 @@ def evaluate(
 
 
 @app.command()
+def overlap(
+    corpus: Annotated[str, typer.Option(help="corpus whose train split is read: text:<folder>, ...")],
+    also: Annotated[list[str], typer.Option("--also", help="another corpus to look for in it; repeatable")] = [],
+) -> None:
+    """Count how much of the texts that models are tested on stands in a train split, by 13-grams of words."""
+    from gdnbench.data import corpus_label, open_corpus
+    from gdnbench.data.overlap import corpus_overlap, lines
+
+    found = corpus_overlap(open_corpus(corpus), {corpus_label(name): open_corpus(name) for name in also})
+    for line in lines(found):
+        print(line)
+
+
+@app.command()
 def parity(
     arch: Annotated[str, typer.Option(help="mixer names, separated by commas; default: all that have a peer")] = "",
     checkpoint: Annotated[

@@ -49,6 +49,20 @@ def corpus_overlap(corpus: Corpus, others: Mapping[str, Corpus]) -> dict[str, Ov
     return result
 
 
+def lines(found: Mapping[str, Overlap]) -> list[str]:
+    """Return an overlap as lines of text."""
+    head = (
+        f"{'text':24} {'n-grams':>12} {'in train':>12} {'share':>7} {'documents':>10} {'with any':>9} {'highest':>12}"
+    )
+    rows = [
+        f"{name:24} {entry['ngrams']:>12,} {entry['in_train']:>12,} "
+        f"{entry['in_train'] / max(1, entry['ngrams']):>7.2%} {entry['documents']:>10,} {entry['documents_with']:>9,} "
+        f"{max(entry['shares'], default=0.0):>12.1%}"
+        for name, entry in found.items()
+    ]
+    return [head, *rows]
+
+
 def overlap(train: Iterable[str], tested: Mapping[str, Iterable[str]]) -> dict[str, Overlap]:
     """Return, for each named set of documents, how many of its n-grams and documents overlap with ``train``."""
     grams = {name: [gram for batch in text_ngrams(texts) for gram in batch] for name, texts in tested.items()}

@@ -80,7 +80,7 @@ def update_readme(path: Path, records: Sequence[Record]) -> None:
 def _speed_cells(group: Group, speed: Speed) -> list[str]:
     record, ours = speed.record, group.ours
     rate, memory, first = (record.metric(name) or 0.0 for name in ("tokens_per_s", "peak_gib", "first_step_s"))
-    beside = ours is not None and speed in group.peers
+    beside = ours is not None and speed in group.others
     return [
         group.title,
         speed.impl,

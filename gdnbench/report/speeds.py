@@ -84,7 +84,7 @@ class Speed:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Implementations of one model at one size, ours first, then peers, the fastest first."""
+    """Implementations of one model at one size: ours, other ways of it, then peers, the fastest first."""
 
     speeds: tuple[Speed, ...]
 
@@ -107,9 +107,14 @@ class Group:
         return next((speed for speed in self.speeds if speed.impl == OURS and speed.tokens_per_s), None)
 
     @property
-    def peers(self) -> list[Speed]:
-        """The peers that have a time and do the same work as ours, the fastest first."""
+    def others(self) -> list[Speed]:
+        """All that have a time and do the same work as ours."""
         return [s for s in self.speeds if s.impl != OURS and s.tokens_per_s and self.difference(s) is not None]
+
+    @property
+    def peers(self) -> list[Speed]:
+        """Those of other libraries, the fastest first."""
+        return [speed for speed in self.others if not speed.impl.startswith(OURS)]
 
     def difference(self, speed: Speed) -> float | None:
         """Return the relative difference of parameters to ours; None without ours, or beyond what is the same work."""
@@ -119,17 +124,17 @@ class Group:
             return None
         return theirs / ours - 1
 
-    def ratio(self, peer: Speed) -> Interval | None:
-        """Return how many times as many tokens a second ours trains as a peer of the same work."""
-        if self.ours is None or peer is self.ours or peer not in self.peers:
+    def ratio(self, other: Speed) -> Interval | None:
+        """Return how many times as many tokens a second ours trains as another of the same work."""
+        if self.ours is None or other not in self.others:
             return None
-        return ratio_of_means(peer.times, self.ours.times)
+        return ratio_of_means(other.times, self.ours.times)
 
-    def memory(self, peer: Speed) -> float | None:
-        """Return our peak memory over that of a peer of the same work."""
-        if self.ours is None or peer is self.ours or peer not in self.peers:
+    def memory(self, other: Speed) -> float | None:
+        """Return our peak memory over that of another of the same work."""
+        if self.ours is None or other not in self.others:
             return None
-        ours, theirs = (speed.record.metric("peak_gib") for speed in (self.ours, peer))
+        ours, theirs = (speed.record.metric("peak_gib") for speed in (self.ours, other))
         return ours / theirs if ours and theirs else None
 
 
@@ -154,5 +159,5 @@ def _model(record: Record) -> tuple[str, ...]:
     return tuple(map(str, (*fields, *sizes, record.environment.get("device"))))
 
 
-def _rank(speed: Speed) -> tuple[bool, float, str]:
-    return speed.impl != OURS, -(speed.tokens_per_s or 0.0), speed.impl
+def _rank(speed: Speed) -> tuple[bool, bool, float, str]:
+    return speed.impl != OURS, not speed.impl.startswith(OURS), -(speed.tokens_per_s or 0.0), speed.impl

@@ -20,7 +20,18 @@ def test_version(command):
 def test_help_lists_every_command(command):
     ended = command("--help")
     assert ended.code == 0
-    for name in ("presets", "plan", "reproduce", "report", "results", "coord-check", "rules", "evaluate", "doctor"):
+    for name in (
+        "presets",
+        "plan",
+        "reproduce",
+        "report",
+        "results",
+        "coord-check",
+        "rules",
+        "evaluate",
+        "overlap",
+        "doctor",
+    ):
         assert name in ended.out
 
 
@@ -127,3 +138,19 @@ def test_a_reader_that_leaves_early_is_no_error(command_line):
     )
     process.stdout.close()
     assert "Traceback" not in process.communicate()[1]
+
+
+def test_overlap(tmp_path, command):
+    book = " ".join(f"word{place}" for place in range(40))
+    for name, train, test in (("a", f"Begin.\n\n{book}", "Something else."), ("b", "None.", book)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for split, text in (("train", train), ("valid", "Nothing."), ("test", test)):
+            (folder / f"{split}.txt").write_text(text, encoding="utf-8")
+    ended = command("overlap", "--corpus", f"text:{tmp_path / 'a'}", "--also", f"text:{tmp_path / 'b'}")
+    assert ended.code == 0, ended.err
+    rows = {line.split("  ")[0]: line.split()[-6:] for line in ended.out.splitlines()[1:]}
+    assert rows["text:b test"] == ["28", "28", "100.00%", "1", "1", "100.0%"]
+    assert rows["test"][:3] == ["0", "0", "0.00%"]
+    wrong = command("overlap", "--corpus", "text:nowhere")
+    assert wrong.code == 2 and "nowhere: no such folder" in wrong.err

@@ -32,6 +32,6 @@ def difference_dots(found: Sequence[Difference], reference: str) -> Figure:
         axis.set_ylim(len(arms) - 0.5, -0.5)
         axis.grid(visible=False, axis="y")
     axes[-1].xaxis.set_major_locator(MaxNLocator(nbins=6))
-    axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.4g}".replace("-", "−")))
+    axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}".replace("-", "−")))
     axes[-1].set_xlabel(f"bits per byte minus {reference} (lower is better)")
     return figure

@@ -121,5 +121,6 @@ def log2_ticks(axis: Axes, values: Sequence[float], *, which: str = "x") -> None
 def power_ticks(axis: Axes, *, which: str = "x") -> None:
     """Write an axis's values, which are log2, as powers of 2."""
     target = axis.xaxis if which == "x" else axis.yaxis
-    target.set_major_locator(MaxNLocator(integer=which == "x", nbins=8 if which == "x" else 5))
+    locator = MaxNLocator(integer=True, nbins=8) if which == "x" else MaxNLocator(nbins=6, steps=[1, 5, 10])
+    target.set_major_locator(locator)
     target.set_major_formatter(FuncFormatter(lambda value, _: power_of_two(value)))

@@ -18,6 +18,8 @@ def article(analysis: Analysis) -> Section:
                 )
             ),
             perplexity_table(analysis.study, analysis.verdicts),
-            inference_table(analysis.study, analysis.verdicts),
+            inference_table(analysis.study, analysis.verdicts)
+            if analysis.decodes
+            else Text(text="Its table A2, on inference, is left out: this study measures no generation."),
         ),
     )
