@@ -6,14 +6,14 @@ With S from `scan`, dS and dDelta from `reverse`, rows as tokens, and sums over 
     dq  = sum_h read (dO S^T) + (sum_h dPs) k         dv = beta dDelta
     dk  = sum_h write (Delta dS^T) + (sum_h dPs)^T q  dbeta_i = dDelta_i . v_i
 
-    read_i  = read_i dO_i . (q S)_i                   what token i read of the state
-    wrote_j = write_j Delta_j . (k dS)_j              what token j wrote to it
-    dG_i = read_i + sum_j W_ij - sum_j W_ji - wrote_i;  dG_last += sum_i wrote_i + total <S, dS>
-    dg = reverse cumulative sum of dG in the chunk
+    have_read_i    = read_i dO_i . (q S)_i            what token i had from the state
+    have_written_j = write_j Delta_j . (k dS)_j       what it had from token j
+    dg_t = sum_{i >= t} (have_read_i + sum_j (W_ij - W_ji)) + sum_{j < t} have_written_j + total <S, dS>
 
-The rows and columns of W are sums of the same float32 numbers: where a pair of tokens lies on one side of a border they
-cancel, as they must, however fast the state forgets. (``dO . O - Delta . dDelta`` is as much on paper, but made of
-numbers that were rounded apart from each other.)
+A log decay's gradient is of all that passes it: from the state at the chunk's start or a token before it, to a token
+after it or the chunk's end. The rows and columns of W are sums of the same float32 numbers, so that pairs of tokens on
+one side cancel, as they must, however fast the state forgets. (``dO . O - Delta . dDelta`` is as much on paper, but
+made of numbers that were rounded apart from each other.)
 """
 
 from typing import Any
@@ -185,12 +185,13 @@ def gradients_kernel(
         dqT = tl.dot(S, tl.trans(do_wide.to(DT)), dqT, input_precision="ieee")
         dkT = tl.dot(dS, tl.trans(v_wide.to(DT)), dkT, input_precision="ieee")
 
-        last = tl.sum(have_written, 0) + total * tl.sum(S.to(tl.float32) * dS.to(tl.float32))
+        carried = total * tl.sum(S.to(tl.float32) * dS.to(tl.float32))
         between = tl.where(key_tile == 0, tl.sum(W, 1) - tl.sum(W, 0), 0.0)
-        dG = have_read + between - have_written + tl.where(t == C - 1, last, 0.0)
+        d_decay = tl.cumsum(have_read + between, 0, reverse=True)
+        d_decay += tl.cumsum(have_written, 0) - have_written + carried
         token = (batch * T + first + t) * HV + head
         share = (key_tile * VALUE_TILES + value_tile) * share_size
-        tl.store(dg + share + token, tl.cumsum(dG, 0, reverse=True), mask=here)
+        tl.store(dg + share + token, d_decay, mask=here)
         dx_wide = dx_tile.to(tl.float32)
         tl.store(dv + head * dv_sh + t[:, None] * dv_st + vc[None, :], (beta[:, None] * dx_wide).to(DT), mask=once)
         dbeta_sum = tl.sum(dx_wide * v_tile.to(tl.float32), 1)

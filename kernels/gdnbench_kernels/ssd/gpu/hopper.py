@@ -455,16 +455,17 @@ def _gates(
         at = (batch.to(gl.int64) * T + token + t) * HV
         for i in range(TOGETHER * VALUE_TILES):
             mbarrier.wait(hands.index(QUERIES_SUMMED), n & 1)
-            dG = sums_at.index(HAVE_READ).load(SCAN) + sums_at.index(W_ROWS).load(SCAN)
-            dG -= gl.convert_layout(gl.sum(columns_at.load(BY_WARP), 0), SCAN)
+            between = sums_at.index(HAVE_READ).load(SCAN) + sums_at.index(W_ROWS).load(SCAN)
+            between -= gl.convert_layout(gl.sum(columns_at.load(BY_WARP), 0), SCAN)
             mbarrier.wait(hands.index(KEYS_SUMMED), n & 1)
             have_written = sums_at.index(HAVE_WRITTEN).load(SCAN)
             dx_v = sums_at.index(DX_V).load(SCAN)
-            last = gl.sum(s_ds_at.load(SCAN), 0) + gl.sum(have_written, 0)
+            carried = gl.sum(s_ds_at.load(SCAN), 0)
             gl.thread_barrier()
             mbarrier.arrive(hands.index(SUMS_TAKEN), count=1)
             own = part * TOGETHER + i // VALUE_TILES + i % VALUE_TILES * share_size
-            d_decay = gl.associative_scan(dG - have_written, 0, _add, reverse=True) + last
+            d_decay = gl.associative_scan(between, 0, _add, reverse=True) + carried
+            d_decay += gl.associative_scan(have_written, 0, _add) - have_written
             gl.store(dg + own + at, d_decay, mask=here)
             gl.store(dbeta + own + at, dx_v, mask=here)
             n += 1
