@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from triton import knobs
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
@@ -41,7 +42,10 @@ class _Recording:
     launches: list[Launch]
 
 
+Listener = Callable[[Any, Grid, tuple[Any, ...]], None]
+
 _recording: ContextVar[_Recording | None] = ContextVar("recording", default=None)
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 def launch(kernel: Any, grid: Grid, **arguments: Any) -> None:
@@ -57,11 +61,15 @@ def launch(kernel: Any, grid: Grid, **arguments: Any) -> None:
         recording.launches.append(Launch(kernel=kernel, grid=grid, arguments=arguments, options=options))
     elif isinstance(kernel, JITFunction):
         key = driver.active.get_current_device(), specialization(kernel, arguments)
+        blocks, given = (*grid, 1, 1)[:3], _split(kernel, tuple(arguments)).in_order(arguments)
         compiled = _compiled.get(key)
         if compiled is None:
-            _compiled[key] = kernel[grid](**arguments)
+            compiled = _compiled[key] = kernel[grid](**arguments)
         else:
-            compiled[(*grid, 1, 1)[:3]](*_split(kernel, tuple(arguments)).in_order(arguments))
+            compiled[blocks](*given)
+        tell = _listener.get()
+        if tell is not None:
+            tell(compiled, blocks, given)
     else:  # by the interpreter
         kernel[grid](**arguments)
 
@@ -132,6 +140,22 @@ def recorded(arch: int) -> Iterator[list[Launch]]:
         yield recording.launches
     finally:
         _recording.reset(token)
+
+
+@contextlib.contextmanager
+def told(listener: Listener) -> Iterator[None]:
+    """Tell ``listener`` of each launch made inside, after it: the compiled kernel, its grid, its arguments in order."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def observed() -> bool:
+    """Return whether somebody wants to see launches: inside `recorded` or `told`, or by hooks of Triton's."""
+    hooks = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
+    return _recording.get() is not None or _listener.get() is not None or any(hook.calls for hook in hooks)
 
 
 def on_its_device(function: Callable[..., Any]) -> Callable[..., Any]:

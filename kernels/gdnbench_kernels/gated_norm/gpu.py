@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gdnbench_kernels.gpu.activations import sigmoid
 from gdnbench_kernels.gpu.partial_sums import add_up
-from gdnbench_kernels.launching import launch, on_its_device
+from gdnbench_kernels.launching import launch
 
 # Elements of each tensor that a program holds at once, by 128 threads. Backward holds three tensors and a sum.
 FORWARD_TILE = 4096
@@ -15,7 +15,6 @@ BACKWARD_TILE = 2048
 BACKWARD_PROGRAMS = 1056  # eight for each SM of an H200; each leaves one partial sum of the weight's gradient
 
 
-@on_its_device
 def forward(x: Tensor, z: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Return the output, and ``1 / sqrt(mean(x^2) + eps)`` by row in float32; see `gated_norm.api`."""
     y, rstd = results(x)
@@ -36,7 +35,6 @@ def forward(x: Tensor, z: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, T
     return y, rstd
 
 
-@on_its_device
 def backward(dy: Tensor, x: Tensor, z: Tensor, weight: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, z and weight; the last bitwise repeatable, for partial sums are added in order."""
     dx, dz = x.new_empty(x.shape), z.new_empty(z.shape)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gdnbench_kernels.gpu.activations import sigmoid
 from gdnbench_kernels.gpu.partial_sums import add_up
-from gdnbench_kernels.launching import launch, on_its_device
+from gdnbench_kernels.launching import launch
 
 THREADS = 128
 # Forward, a thread reads 16 bytes of half precision at once, and all inputs of its run before it stores anything.
@@ -28,7 +28,6 @@ BACKWARD_PROGRAMS = 2640  # twenty for each SM of an H200; each leaves one parti
 COUNTED = tl.constexpr(256)  # packed sequences that are looked through at once
 
 
-@on_its_device
 def forward(
     x: Tensor,
     weight: Tensor,
@@ -58,7 +57,6 @@ def forward(
     return y, final
 
 
-@on_its_device
 def backward(
     x: Tensor,
     weight: Tensor,

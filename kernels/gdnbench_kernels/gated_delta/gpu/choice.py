@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gdnbench_kernels import replay
 from gdnbench_kernels.gated_delta.gpu import gradients as plain_gradients
 from gdnbench_kernels.gated_delta.gpu import prepare as plain_prepare
 from gdnbench_kernels.gated_delta.gpu import reverse as plain_reverse
@@ -29,7 +30,8 @@ def plain() -> Iterator[None]:
     kept = GLUON.copy()
     GLUON.clear()
     try:
-        yield
+        with replay.afresh():
+            yield
     finally:
         GLUON.update(kept)
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import triton
 
+from gdnbench_kernels import replay
 from gdnbench_kernels.gated_delta.gpu.layout import Layout
 from gdnbench_kernels.launching import arch_of
 
@@ -27,7 +28,8 @@ def forced(kernel: str, config: dict[str, Any]) -> Iterator[None]:
     """Use ``config`` for ``kernel`` inside, whatever the table says: how a search tries a candidate."""
     token = _forced.set({**(_forced.get() or {}), kernel: config})
     try:
-        yield
+        with replay.afresh():
+            yield
     finally:
         _forced.reset(token)
 

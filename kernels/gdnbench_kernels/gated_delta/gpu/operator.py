@@ -1,4 +1,4 @@
-"""The operator as PyTorch sees it: two custom ops with fakes and autograd, and the order of the kernels inside."""
+"""The operator as PyTorch sees it: two passes with their fakes and autograd, and the order of the kernels inside."""
 
 from functools import partial
 from typing import Any
@@ -9,23 +9,10 @@ from torch import Tensor
 from gdnbench_kernels.gated_delta.gpu import segments
 from gdnbench_kernels.gated_delta.gpu.choice import gradients, key_tiles, movable, prepare, reverse, scan
 from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, GROWTH_ROWS, ROWS, Layout
-from gdnbench_kernels.launching import on_its_device
+from gdnbench_kernels.operators import Operator
 
-_LIBRARY = torch.library.Library("gdnbench", "FRAGMENT")
-_OPTIONS = "float scale, float gate_scale, float? beta_range, bool normalize"
-_LIBRARY.define(
-    "gated_delta_forward(Tensor q, Tensor k, Tensor v, Tensor g, Tensor beta, Tensor? A_log, Tensor? dt_bias, "
-    f"Tensor? initial_state, Tensor? cu_seqlens, {_OPTIONS}, bool output_final_state) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-_LIBRARY.define(
-    "gated_delta_backward(Tensor q, Tensor k, Tensor v, Tensor g, Tensor beta, Tensor? A_log, Tensor? dt_bias, "
-    "Tensor? initial_state, Tensor? cu_seqlens, Tensor inverse, Tensor attention, Tensor rows, Tensor starts, "
-    f"Tensor transition, Tensor lengths, Tensor do, Tensor? d_final, {_OPTIONS}) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-
-Tensors = tuple[Tensor, ...]
+Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def forward(
@@ -43,7 +30,7 @@ def forward(
     beta_range: float | None,
     normalize: bool,
     output_final_state: bool,
-) -> Tensors:
+) -> Results:
     """Run the forward pass; arguments as in `gated_delta.api.gated_delta_rule`.
 
     Returns:
@@ -116,7 +103,7 @@ def backward(
     gate_scale: float,
     beta_range: float | None,
     normalize: bool,
-) -> Tensors:
+) -> Gradients:
     """Return the gradients of q, k, v, g, beta, of A_log and dt_bias (one tensor ``[2, HV]``) and of the initial state.
 
     What there is no argument for is empty. No result is a view of another: an operator's may not be.
@@ -178,7 +165,7 @@ def backward(
     return dq, dk, dv, dg, dbeta, d_gate if A_log is None else d_gate.sum(1), d_initial
 
 
-def _results(q: Tensor, v: Tensor, layout: Layout, pieces: int, normalize: bool, output_final_state: bool) -> Tensors:
+def _results(q: Tensor, v: Tensor, layout: Layout, pieces: int, normalize: bool, output_final_state: bool) -> Results:
     blocks = layout.chunks, layout.value_heads
     state = layout.value_heads, layout.key_dim, layout.value_dim
     cut = layout.sequences * pieces if pieces > 1 else 0
@@ -205,7 +192,7 @@ def _gradients(
     A_log: Tensor | None,
     initial_state: Tensor | None,
     layout: Layout,
-) -> Tensors:
+) -> Gradients:
     by_value_head = layout.batch, layout.time, layout.value_heads, layout.key_dim
     none = q.new_empty(0, dtype=torch.float32)
     # Unused slots of packed sequences write nothing and count zero.
@@ -236,7 +223,7 @@ def _forward_fake(
     beta_range: float | None,
     normalize: bool,
     output_final_state: bool,
-) -> Tensors:
+) -> Results:
     layout = Layout.of(q, v, cu_seqlens)
     return _results(q, v, layout, segments.pieces_per_sequence(layout), normalize, output_final_state)
 
@@ -251,63 +238,35 @@ def _backward_fake(
     dt_bias: Tensor | None,
     initial_state: Tensor | None,
     *rest: object,
-) -> Tensors:
+) -> tuple[Tensor, ...]:
     def like(x: Tensor | None, *outer: int) -> Tensor:
         return q.new_empty(0, dtype=torch.float32) if x is None else x.new_empty(*outer, *x.shape)
 
     return *(like(x) for x in (q, k, v, g, beta)), like(A_log, 2), like(initial_state)
 
 
-class _Differentiable(torch.autograd.Function):
-    """The forward operator, differentiable by the backward one."""
-
-    @staticmethod
-    def forward(ctx: Any, keys: Any, *arguments: Any) -> Tensors:
-        results = _below_autograd(keys, *arguments)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*results[2:])
-        ctx.save_for_backward(*arguments[:9], *results[2:])  # all tensors, and what `forward` made for `backward`
-        ctx.options = arguments[9:13]
-        return results
-
-    @staticmethod
-    def backward(ctx: Any, do: Tensor | None, d_final: Tensor | None, *rest: None) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        arguments = saved[:9]
-        if do is None:
-            do = arguments[2].new_zeros(arguments[2].shape)
-        if d_final is not None:
-            d_final = d_final.contiguous()
-        found = gated_delta_backward(*saved, do, d_final, *ctx.options)
-        d_gate = (None, None) if arguments[5] is None else found[5].unbind()
-        by_argument = (*found[:5], *d_gate, found[6], None)
-        gradients = [None if x is None else d for x, d in zip(arguments, by_argument)]
-        return None, *gradients, *(None,) * 5
+def _save(ctx: Any, arguments: tuple[Any, ...], results: Results) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*results[2:])
+    ctx.save_for_backward(*arguments[:9], *results[2:])  # all tensors, and what `forward` made for `backward`
+    ctx.options = arguments[9:13]
 
 
-def _autograd(keys: Any, *arguments: Any) -> Tensors:
-    """Run the forward operator with autograd: what `torch.library.register_autograd` registers, at a third of its time.
-
-    That looks the schema's arguments up one by one, in every call, for longer than a small forward pass takes.
-    """
-    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in arguments[:8]):
-        results: Tensors = _Differentiable.apply(keys, *arguments)
-        return results
-    return _below_autograd(keys, *arguments)
-
-
-def _below_autograd(keys: Any, *arguments: Any) -> Tensors:
-    with torch._C._AutoDispatchBelowAutograd():
-        results: Tensors = gated_delta_forward.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
-    return results
+def _differentiate(ctx: Any, do: Tensor | None, d_final: Tensor | None, *rest: None) -> tuple[Tensor | None, ...]:
+    saved = ctx.saved_tensors
+    arguments = saved[:9]
+    if do is None:
+        do = arguments[2].new_zeros(arguments[2].shape)
+    if d_final is not None:
+        d_final = d_final.contiguous()
+    found = gated_delta_backward(*saved, do, d_final, *ctx.options)
+    d_gate = (None, None) if arguments[5] is None else found[5].unbind()
+    by_argument = (*found[:5], *d_gate, found[6], None)
+    gradients = [None if x is None else d for x, d in zip(arguments, by_argument)]
+    return *gradients, *(None,) * 5
 
 
-for _backend in ("CUDA", "CPU"):  # on a CPU by Triton's interpreter, for tests
-    _LIBRARY.impl("gated_delta_forward", on_its_device(forward), _backend)
-    _LIBRARY.impl("gated_delta_backward", on_its_device(backward), _backend)
-torch.library.register_fake("gdnbench::gated_delta_forward", _forward_fake, lib=_LIBRARY)
-torch.library.register_fake("gdnbench::gated_delta_backward", _backward_fake, lib=_LIBRARY)
-_LIBRARY.impl("gated_delta_forward", _autograd, "Autograd", with_keyset=True)
-
-gated_delta_forward = torch.ops.gdnbench.gated_delta_forward.default
-gated_delta_backward = torch.ops.gdnbench.gated_delta_backward.default
+gated_delta_backward = Operator("gated_delta_backward", backward, fake=_backward_fake)
+gated_delta_forward = Operator(
+    "gated_delta_forward", forward, fake=_forward_fake, save=_save, differentiate=_differentiate
+)

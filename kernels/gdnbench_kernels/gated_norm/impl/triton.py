@@ -2,18 +2,15 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gdnbench_kernels.gated_norm import gpu
 from gdnbench_kernels.gpu import hardware
+from gdnbench_kernels.operators import Operator
 
 VALUE_DIMS, DIM_MULTIPLE = (16, 512), 8
 
 why_unavailable = hardware.why_unavailable
-
-_forward = torch.library.custom_op("gdnbench::gated_norm", gpu.forward, mutates_args=())
-_backward = torch.library.custom_op("gdnbench::gated_norm_backward", gpu.backward, mutates_args=())
 
 
 def refuses(x: Tensor, z: Tensor, weight: Tensor) -> str | None:
@@ -31,19 +28,17 @@ def gated_norm(x: Tensor, z: Tensor, weight: Tensor, *, eps: float) -> Tensor:
     return y
 
 
-@_forward.register_fake
-def _(x: Tensor, z: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _forward_fake(x: Tensor, z: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return gpu.results(x)
 
 
-@_backward.register_fake
-def _(dy: Tensor, x: Tensor, z: Tensor, weight: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _backward_fake(dy: Tensor, x: Tensor, z: Tensor, weight: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x.new_empty(x.shape), z.new_empty(z.shape), weight.new_empty(weight.shape)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*inputs[:3], output[1])
+def _save(ctx: Any, arguments: tuple[Any, ...], results: tuple[Tensor, Tensor]) -> None:
+    ctx.mark_non_differentiable(results[1])
+    ctx.save_for_backward(*arguments[:3], results[1])
 
 
 def _differentiate(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
@@ -51,4 +46,5 @@ def _differentiate(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]
     return dx, dz, d_weight, None
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
+_backward = Operator("gated_norm_backward", gpu.backward, fake=_backward_fake)
+_forward = Operator("gated_norm", gpu.forward, fake=_forward_fake, save=_save, differentiate=_differentiate)

@@ -6,14 +6,12 @@ import torch
 from torch import Tensor
 
 from gdnbench_kernels.gpu import hardware
+from gdnbench_kernels.operators import Operator
 from gdnbench_kernels.short_convolution import gpu
 
 WIDTHS = (2, 8)
 
 why_unavailable = hardware.why_unavailable
-
-_forward = torch.library.custom_op("gdnbench::short_convolution", gpu.forward, mutates_args=())
-_backward = torch.library.custom_op("gdnbench::short_convolution_backward", gpu.backward, mutates_args=())
 
 
 def refuses(x: Tensor, weight: Tensor, bias: Tensor | None, initial_state: Tensor | None) -> str | None:
@@ -39,8 +37,7 @@ def short_convolution(
     return y, final
 
 
-@_forward.register_fake
-def _(
+def _forward_fake(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -52,21 +49,19 @@ def _(
     return gpu.results(x, weight, cu_seqlens, output_final_state)
 
 
-@_backward.register_fake
-def _(
+def _backward_fake(
     x: Tensor, weight: Tensor, bias: Tensor | None, initial_state: Tensor | None, *rest: object
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dx, d_weight, d_bias, d_initial = (gpu.empty_like(each, x) for each in (x, weight, bias, initial_state))
     return dx, d_weight, d_bias, d_initial
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *_, silu, output_final_state = inputs
+def _save(ctx: Any, arguments: tuple[Any, ...], results: tuple[Tensor, Tensor]) -> None:
+    *_, ctx.silu, output_final_state = arguments
     ctx.set_materialize_grads(False)
     if not output_final_state:
-        ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*inputs[:5])
-    ctx.silu = silu
+        ctx.mark_non_differentiable(results[1])
+    ctx.save_for_backward(*arguments[:5])
 
 
 def _differentiate(ctx: Any, dy: Tensor | None, d_final: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -77,4 +72,5 @@ def _differentiate(ctx: Any, dy: Tensor | None, d_final: Tensor | None) -> tuple
     return *by_argument, None, None, None
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
+_backward = Operator("short_convolution_backward", gpu.backward, fake=_backward_fake)
+_forward = Operator("short_convolution", gpu.forward, fake=_forward_fake, save=_save, differentiate=_differentiate)
