@@ -45,7 +45,7 @@ def _fla_random(config_class: Any) -> Any:
         num_hidden_layers=2,
         num_heads=2,
         num_v_heads=4,
-        head_dim=32,
+        head_dim=64,
         expand_v=2.0,
         intermediate_size=352,
         vocab_size=256,

@@ -2,11 +2,12 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from gdnbench_kernels.backends import BackendUnavailable
 from torch import Tensor
 
 from gdnbench.errors import GdnbenchError
@@ -24,12 +25,16 @@ TOLERANCES = {"float64": (2e-6, 1e-5), "float32": (2e-5, 1e-4), "bfloat16": (5e-
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One quantity: the largest relative error (by the Euclidean norm of a tensor or of a position), and where."""
+    """One quantity: the largest relative error (by the Euclidean norm of a tensor or of a position), and where.
+
+    ``failure`` says why there is none, where a library broke.
+    """
 
     quantity: str
     error: float
     where: str
     tolerance: float
+    failure: str = ""
 
     @property
     def same(self) -> bool:
@@ -65,8 +70,29 @@ class Comparison:
         self.tokens, self.prefix, self.dtype = tokens, prefix, dtype
 
     def findings(self) -> list[Finding]:
-        """Return one finding for each of `QUANTITIES`."""
-        return [*self._whole(), *self._trained(), *self._continued()]
+        """Return one finding for each of `QUANTITIES`; a library that breaks at one leaves the others.
+
+        Raises:
+            GdnbenchError: the states do not have the same parts.
+            BackendUnavailable: a backend of ours does not serve this.
+        """
+        found: dict[str, Finding] = {}
+        for group, quantities in self._groups().items():
+            try:
+                found |= {finding.quantity: finding for finding in group()}
+            except (GdnbenchError, BackendUnavailable):
+                raise
+            except Exception as error:  # kernels of others may not compile, in many ways
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                found |= {name: self._failed(name, reason) for name in quantities if name not in found}
+        return list(found.values())
+
+    def _groups(self) -> dict[Callable[[], Iterator[Finding]], tuple[str, ...]]:
+        return {
+            self._whole: ("logits",),
+            self._trained: ("loss", "gradients"),
+            self._continued: ("state", "next logits"),
+        }
 
     @torch.no_grad()
     def _whole(self) -> Iterator[Finding]:
@@ -135,9 +161,14 @@ class Comparison:
             error, place = _by_position(ours, theirs) if by_position else (_relative(ours, theirs), "")
             if not error <= worst:
                 worst, where = error, " ".join(part for part in (name, place) if part)
+        return Finding(quantity=quantity, error=worst, where=where, tolerance=self._tolerance(quantity))
+
+    def _failed(self, quantity: str, reason: str) -> Finding:
+        return Finding(quantity=quantity, error=math.inf, where="", tolerance=self._tolerance(quantity), failure=reason)
+
+    def _tolerance(self, quantity: str) -> float:
         tolerances = self.peer.tolerances.get(self.dtype, TOLERANCES[self.dtype])
-        tolerance = tolerances[1 if quantity == "gradients" else 0]
-        return Finding(quantity=quantity, error=worst, where=where, tolerance=tolerance)
+        return tolerances[1 if quantity == "gradients" else 0]
 
 
 def _relative(ours: Tensor, theirs: Tensor) -> float:

@@ -115,8 +115,9 @@ def _lines(outcome: Outcome, options: Options) -> Iterator[str]:
     yield f"  weights: {outcome.weights}; backend {options.backend}"
     yield f"  {'quantity':12} {'largest relative error':>22} {'tolerance':>10}  {'verdict':9} where"
     for finding in outcome.findings:
-        verdict = "same" if finding.same else "DIFFERENT"
-        yield f"  {finding.quantity:12} {finding.error:>22.1e} {finding.tolerance:>10.0e}  {verdict:9} {finding.where}"
+        verdict = "same" if finding.same else "FAILED" if finding.failure else "DIFFERENT"
+        numbers = f"{finding.error:>22.1e} {finding.tolerance:>10.0e}"
+        yield f"  {finding.quantity:12} {numbers}  {verdict:9} {finding.failure or finding.where}"
     for line in outcome.peer.not_covered:
         yield f"  not covered: {line}"
     yield ""
