@@ -17,6 +17,7 @@ from tests.bench.planted import ENVIRONMENT
 CALIBRATION = Calibration(copy_gb_s=4240.0, matmul_tflop_s=710.0)
 STEP_MS = {
     "gdnbench": 128.0,
+    "gdnbench_float32_residual": 133.0,
     "fla_eager": 206.0,
     "fla_compiled": 190.0,
     "fla_fused_ce": 201.0,

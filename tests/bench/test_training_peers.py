@@ -28,8 +28,10 @@ def case(arch, impl, **sizes):
     return one
 
 
-def test_every_peer_of_the_table_exists():
-    assert {peer for entry in table().models for peer in entry.peers} == set(PEERS)
+def test_the_table_names_every_peer_and_way_and_nothing_else():
+    content = table()
+    ways = {name for named in content.ways.values() for name in named}
+    assert {impl for entry in content.models for impl in entry.impls} == {*PEERS, *ways}
 
 
 def test_ours_is_trained_as_the_peers_are():

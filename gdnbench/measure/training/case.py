@@ -18,7 +18,8 @@ class TrainingCase:
     record of an implementation, the last one.
 
     Attributes:
-        impl: ``gdnbench`` for our own step, or a peer (`gdnbench.measure.training.peers.PEERS`).
+        impl: ``gdnbench`` for our own step (``gdnbench_...`` for another way of it), or a peer
+            (`gdnbench.measure.training.peers.PEERS`).
         model: the model; a peer builds its own of the same sizes.
         batch: sequences of a step.
         seq_len: tokens of a sequence.
@@ -44,7 +45,7 @@ class TrainingCase:
     @property
     def ours(self) -> bool:
         """Whether it is the project's own step."""
-        return self.impl == OURS
+        return self.impl.startswith(OURS)
 
     def spec(self) -> dict[str, Any]:
         """Return the case as a record holds it; architecture and block are at the top level, too."""

@@ -39,21 +39,21 @@ class Way:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A model and the peers that build one of the same parameters."""
+    """A model and who trains it: ways of our own step, and peers that build a model of the same parameters."""
 
     arch: str
     block: Literal["controlled", "native"] = "controlled"
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pattern: str = ""
-    peers: tuple[str, ...] = ()
+    impls: tuple[str, ...] = (OURS,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The content of ``models.yaml``."""
+    """The content of ``models.yaml``; ``ways`` are by device and name."""
 
     size: Size
-    ours: Mapping[str, Way]
+    ways: Mapping[str, Mapping[str, Way]]
     models: tuple[Entry, ...]
 
 
@@ -94,11 +94,11 @@ def cases(
         depth=depth or content.size.depth,
         vocab_size=vocab_size or content.size.vocab_size,
     )
-    way = content.ours[device]
-    found = []
+    ways, found = content.ways[device], []
     for entry in _entries(content, archs):
-        for impl in _impls(entry, impls):
-            model = _model(entry, size, (backend or way.backend) if impl == OURS else None)
+        for impl in _impls(entry, impls, content, device):
+            way = ways.get(impl)
+            model = _model(entry, size, None if way is None else backend or way.backend)
             on_meta(model)  # tells now which width would fit, if this does not
             found.append(
                 TrainingCase(
@@ -111,7 +111,7 @@ def cases(
                     device=device,
                     seed=seed,
                     caches="warm" if warm else "cold",
-                    settings={"execution": way.execution, "residual": way.residual} if impl == OURS else {},
+                    settings={} if way is None else {"execution": way.execution, "residual": way.residual},
                 )
             )
     if not found:
@@ -129,11 +129,14 @@ def _entries(content: Table, archs: Sequence[str]) -> list[Entry]:
     return [entry for entry in content.models if not archs or entry.arch in archs] + own
 
 
-def _impls(entry: Entry, wanted: Sequence[str]) -> list[str]:
+def _impls(entry: Entry, wanted: Sequence[str], content: Table, device: str) -> list[str]:
+    """Return who trains a model on a device, of those that are wanted, or all."""
+    known = [*PEERS, *(name for ways in content.ways.values() for name in ways)]
     for impl in wanted:
-        if impl not in (OURS, *PEERS):
-            raise unknown("--impl", impl, [OURS, *PEERS])
-    return [impl for impl in (OURS, *entry.peers) if not wanted or impl in wanted]
+        if impl not in known:
+            raise unknown("--impl", impl, set(known))
+    able = [*PEERS, *content.ways[device]]
+    return [impl for impl in entry.impls if impl in able and (not wanted or impl in wanted)]
 
 
 def _model(entry: Entry, size: Size, backend: str | Mapping[str, str] | None) -> ModelConfig:

@@ -10,13 +10,14 @@ from gdnbench.results import Record
 
 NOTE = (
     "Each row is a process of its own, one after the other: random tokens, AdamW, gradients clipped, weights in "
-    "float32. A row shows a time only where its loss fell in the steps before the timed ones. Tokens/s: all timed "
-    "steps together, ± half of the range from the 10th to the 90th percentile of single steps. Ours over it: our "
-    "tokens/s over the row's, with its 95% bootstrap interval over steps (not over processes), where the parameters "
-    f"agree within {100 * SAME_WORK:g}%. Of floor: tokens/s over those of the least step, from operations over "
-    "matmul rate and bytes over copy bandwidth, both calibrated in the same run. MFU: FLOPs of the model's "
-    "definition over the data sheet's dense peak. First step: from the built model to its end, compilation "
-    "included, with empty caches unless it says warm; before it: starting Python, imports, building the model."
+    "float32. How ours ran, the type of its residual stream included, stands in the appendix. A row shows a time "
+    "only where its loss fell in the steps before the timed ones. Tokens/s: all timed steps together, ± half of the "
+    "range from the 10th to the 90th percentile of single steps. Ours over it: our tokens/s over the row's, with "
+    "its 95% bootstrap interval over steps (not over processes), where the parameters agree within "
+    f"{100 * SAME_WORK:g}%. Of floor: tokens/s over those of the least step, from operations over matmul rate and "
+    "bytes over copy bandwidth, both calibrated in the same run. MFU: FLOPs of the model's definition over the data "
+    "sheet's dense peak. First step: from the built model to its end, compilation included, with empty caches "
+    "unless it says warm; before it: starting Python, imports, building the model."
 )
 COMPONENTS_NOTE = (
     "Measured: the summed times of the kernels of a part, by their names, in a profile after the timed steps; idle: "
@@ -67,7 +68,7 @@ def speed_runs_table(records: Sequence[Record]) -> Table:
                     _losses(record),
                     plain(str(record.environment.get("commit") or "unknown")[:10]),
                     plain(record.source_digest[:10]),
-                    plain("; ".join(filter(None, (record.detail, what_ran(record), *record.notes)))),
+                    plain("; ".join(filter(None, (record.detail, _way(record), what_ran(record), *record.notes)))),
                 ),
                 anchor=f"run-{record.run_id}",
             )
@@ -136,6 +137,13 @@ def _first_step(record: Record) -> Cell:
     if seconds is None or record.spec["caches"] == "cold":
         return _number(record, "first_step_s", 1)
     return plain(f"{numbers.number(seconds, 1)} (warm)", seconds)
+
+
+def _way(record: Record) -> str:
+    """Return how our own step ran: settings of its execution, and the type of the residual stream."""
+    settings = record.spec["settings"]
+    chosen = [f"{name} {value}" for name, value in settings.get("execution", {}).items()]
+    return ", ".join([*chosen, *([f"residual stream {settings['residual']}"] if settings else [])])
 
 
 def _losses(record: Record) -> Cell:
