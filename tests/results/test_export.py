@@ -62,7 +62,7 @@ def test_values_are_those_of_the_run(records):
 
 
 def test_pandas_reads_both(records):
-    by_json = pd.read_json(io.StringIO(to_json(records))).set_index("run_id")
+    by_json = pd.read_json(io.StringIO(to_json(records)), precise_float=True).set_index("run_id")
     by_csv = pd.read_csv(io.StringIO(to_csv(records))).set_index("run_id")
     assert len(by_json) == len(by_csv) == 3
     assert set(by_json.columns) == set(by_csv.columns)
