@@ -54,6 +54,7 @@ KNOWN = {
     components.EMBEDDING: (
         "void at::native::(anonymous namespace)::compute_grad_weight<float, long>(...)",
         "triton_poi_fused_embedding_dense_backward_0",
+        "void at_cuda_detail::cub::DeviceRadixSortOnesweepKernel<...>(...)",
         "void at::native::(anonymous namespace)::indexSelectLargeIndex<...>(...)",
     ),
     components.OPTIMIZER: (

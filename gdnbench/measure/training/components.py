@@ -38,7 +38,11 @@ NAMES: tuple[tuple[str, str], ...] = (
         r"|delta_rule|wy_|wu_fwd|w_u_fwd|inverse_kernel|solve_tril|cumsum|gdn_gate|beta_sigmoid|state_passing",
     ),
     (MATMUL, r"nvjet|cutlass|gemm|gemv|cublas|xmma|splitK|^triton_tem_"),
-    (EMBEDDING, r"embedding|indexSelect|index_select|_scatter_gather|index_put|compute_grad_weight|krn_partial"),
+    # Its gradient sorts tokens, which nothing else does.
+    (
+        EMBEDDING,
+        r"embedding|indexSelect|index_select|_scatter_gather|index_put|compute_grad_weight|krn_partial|cub::|thrust::",
+    ),
     (ELEMENTWISE, r"^triton_(poi|red|per|for)_fused|elementwise_kernel|reduce_kernel|silu|swish|sigmoid|_add_kernel"),
 )
 _PATTERNS = tuple((component, re.compile(pattern)) for component, pattern in NAMES)
