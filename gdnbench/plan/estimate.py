@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gdnbench.plan.budgets import counts
 from gdnbench.plan.spec import RunSpec
-from gdnbench.plan.speed import Speeds
+from gdnbench.plan.speed import BESIDE_MEASURING, Speeds
 
 # Weights, gradients and two moments, in units of a weight.
 COPIES_OF_WEIGHTS = 4
@@ -49,7 +49,8 @@ def seconds(spec: RunSpec, speeds: Speeds) -> float:
     if spec.training is not None and spec.training.seconds is not None:
         return spec.training.seconds
     params = counts(spec.model, _shape(spec)[1]).params_total
-    beside = speeds.beside(spec.model.arch, params)
+    measures = spec.training is None
+    beside = BESIDE_MEASURING[spec.device] if measures else speeds.beside(spec.model.arch, params)
     if spec.device == "cpu":
         beside += _steps(spec) * DISPATCH_SECONDS * max(1, spec.model.depth / 2)
     return beside + flops(spec) / speeds.rate(spec.model.arch, params)

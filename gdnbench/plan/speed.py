@@ -19,6 +19,8 @@ NOMINAL_GPU_RATE = 7e14
 GPU_SHARE, GPU_SHARE_PARAMS, GPU_SHARE_POWER, GPU_SHARE_MOST = 0.1, 2e7, 0.55, 0.5
 # Seconds of a run beside its steps (start of the model, capture of a step, evaluation), until some were measured.
 BESIDE = {"cpu": 0.3, "cuda": 5.0}
+# The same of coordinate checks and of generation, which compile nothing.
+BESIDE_MEASURING = {"cpu": 0.3, "cuda": 2.0}
 
 
 @dataclass(frozen=True, kw_only=True)
