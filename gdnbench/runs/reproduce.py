@@ -132,9 +132,9 @@ class _Reproduction:
         finally:
             self.pool.stop()
         missing = self._missing()
-        self.summary.left = len(missing) + self.plan.later
-        mean = sum(map(self._cost, self.plan.runs)) / max(1, len(self.plan.runs))
-        self.summary.left_seconds = sum(map(self._cost, missing)) + mean * self.plan.later
+        following = [entry for entry in self.plan.following if self._wanted(entry[0])]
+        self.summary.left = len(missing) + sum(count for _, count in following)
+        self.summary.left_seconds = sum(map(self._cost, missing)) + sum(self._cost(s) * count for s, count in following)
         return self.summary
 
     def _cost(self, spec: RunSpec) -> float:
@@ -142,6 +142,9 @@ class _Reproduction:
         if spec.run_id not in self._seconds:
             self._seconds[spec.run_id] = self._expected(spec)
         return self._seconds[spec.run_id]
+
+    def _wanted(self, spec: RunSpec) -> bool:
+        return not self.only or spec.experiment in self.only
 
     def _time_is_up(self) -> bool:
         return self.limit is not None and self.limit.left <= 0
@@ -188,7 +191,7 @@ class _Reproduction:
 
     def _missing(self) -> list[RunSpec]:
         """Return the runs that are not stored, those of the wanted experiments, in order."""
-        wanted = (spec for spec in self.runs if not self.only or spec.experiment in self.only)
+        wanted = (spec for spec in self.runs if self._wanted(spec))
         return [spec for spec in wanted if spec.run_id not in self.losses]
 
     def _ready(self) -> list[RunSpec]:

@@ -20,7 +20,8 @@ def test_the_report_lists_what_is_left_with_its_command(tmp_path, books):
     more = sweep(name="more", seeds=[0, 1, 2], log2_lrs=[-8, -7, -6], evaluation={"also": ["wikitext-103"]})
     preset = write_study(tmp_path / "p.yaml", sweep(), more, corpus=books, max_epochs=None)
     chosen = launch.choose(str(preset))
-    launch.run(chosen, tmp_path / "results", "mine", only=("sweep",), console=Console(quiet=True))
+    summary = launch.run(chosen, tmp_path / "results", "mine", only=("sweep",), console=Console(quiet=True))
+    assert (summary.left, summary.left_seconds) == (0, 0), "of the experiments that were asked for"
     store = Store(tmp_path / "results", "mine")
     page = render(store, tmp_path / "out", command="gdnbench report mine").read_text(encoding="utf-8")
     (row,) = left(tmp_path / "out")
