@@ -8,6 +8,8 @@ from gdnbench_kernels.gated_delta.gpu import operator as gated_delta
 from gdnbench_kernels.gated_norm.impl import triton as gated_norm
 from gdnbench_kernels.operators import Operator
 from gdnbench_kernels.short_convolution.impl import triton as short_convolution
+from gdnbench_kernels.ssd.gpu import passes
+from gdnbench_kernels.ssd.impl import triton as ssd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.operations.no_gpu import Descriptor, launches
@@ -161,6 +163,18 @@ def norm(arch):
     ]
 
 
+def walk(arch):
+    def arguments():
+        c, b = (torch.randn(2, 130, 1, 64, dtype=HALF) for _ in range(2))
+        x = torch.randn(2, 130, 4, 64, dtype=HALF)
+        return c, b, x, torch.randn(2, 130, 4), torch.randn(2, 130, 4), torch.randn(2, 4, 64, 64)
+
+    def backward_arguments():
+        return *arguments(), torch.randn(2, 130, 4, 64, dtype=HALF), torch.randn(2, 4, 64, 64)
+
+    return [(ssd._forward, lambda: (*arguments(), True)), (ssd._backward, backward_arguments)]
+
+
 CALLS = {
     "gated delta rule": rule,
     "raw, state": lambda arch: rule(arch, raw=True, state=True, group=2),
@@ -170,6 +184,7 @@ CALLS = {
     "several tiles of keys": lambda arch: rule(arch, dims=(256, 64)),
     "short convolution": convolution,
     "gated norm": norm,
+    "ssd": walk,
 }
 
 
@@ -190,11 +205,11 @@ def canonical(calls, arguments):
 
 
 @pytest.mark.parametrize("arch", [80, 90])
-@pytest.mark.parametrize("passes", CALLS.values(), ids=CALLS)
-def test_every_pass_is_replayed_as_it_runs(passes, arch, no_gpu, monkeypatch):
-    for module in (choice, configurations):
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_every_pass_is_replayed_as_it_runs(call, arch, no_gpu, monkeypatch):
+    for module in (choice, configurations, passes):
         monkeypatch.setattr(module, "arch_of", lambda device: arch)
-    for operator, draw in passes(arch):
+    for operator, draw in call(arch):
         for _ in range(2):
             operator.run(*draw())
         arguments = draw()

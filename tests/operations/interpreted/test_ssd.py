@@ -7,6 +7,7 @@ from gdnbench_kernels.backends import BackendRefusal
 from gdnbench_kernels.gated_delta.gpu import prepare
 from gdnbench_kernels.ssd import ssd
 from gdnbench_kernels.ssd.gpu import gradients
+from gdnbench_kernels.ssd.impl import triton  # noqa: F401  (registers the custom ops)
 from gdnbench_kernels.testing import Case
 from torch import nn
 

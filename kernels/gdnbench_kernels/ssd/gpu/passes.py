@@ -9,13 +9,12 @@ from torch import Tensor
 from gdnbench_kernels.gated_delta.gpu import prepare
 from gdnbench_kernels.gated_delta.gpu.choice import GLUON, HOPPER, movable, reverse, scan
 from gdnbench_kernels.gated_delta.gpu.layout import CHUNK, ROWS, Layout
-from gdnbench_kernels.launching import arch_of, on_its_device
+from gdnbench_kernels.launching import arch_of
 from gdnbench_kernels.ssd.gpu import gradients
 
 _FACTORS = len(ROWS) - 2  # c and b come as they are: no norms
 
 
-@on_its_device
 def forward(
     c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor, initial_state: Tensor | None, output_final_state: bool
 ) -> tuple[Tensor, Tensor]:
@@ -39,7 +38,6 @@ def forward(
     return output, final
 
 
-@on_its_device
 def backward(
     c: Tensor,
     b: Tensor,

@@ -8,12 +8,10 @@ from torch import Tensor
 from gdnbench_kernels.gated_delta import arguments
 from gdnbench_kernels.gated_delta.gpu.layout import Layout
 from gdnbench_kernels.gpu import hardware
+from gdnbench_kernels.operators import Operator
 from gdnbench_kernels.ssd.gpu import passes
 
 why_unavailable = hardware.why_unavailable
-
-_forward = torch.library.custom_op("gdnbench::ssd", passes.forward, mutates_args=())
-_backward = torch.library.custom_op("gdnbench::ssd_backward", passes.backward, mutates_args=())
 
 
 def refuses(c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor) -> str | None:
@@ -40,15 +38,13 @@ def ssd(
     return output, final if output_final_state else None
 
 
-@_forward.register_fake
-def _(
+def _forward_fake(
     c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor, initial_state: Tensor | None, output_final_state: bool
 ) -> tuple[Tensor, Tensor]:
     return passes.results(x, Layout.of(c, x, None), output_final_state)
 
 
-@_backward.register_fake
-def _(
+def _backward_fake(
     c: Tensor,
     b: Tensor,
     x: Tensor,
@@ -62,9 +58,9 @@ def _(
     return dc, db, dx, dg, ddt, g.new_empty(0 if initial_state is None else initial_state.shape, dtype=torch.float32)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _save(ctx: Any, arguments: tuple[Any, ...], results: tuple[Tensor, Tensor]) -> None:
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[:6])
+    ctx.save_for_backward(*arguments[:6])
 
 
 def _differentiate(ctx: Any, do: Tensor | None, d_final: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -77,4 +73,5 @@ def _differentiate(ctx: Any, do: Tensor | None, d_final: Tensor | None) -> tuple
     return *found, None if initial_state is None else d_initial, None
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
+_backward = Operator("ssd_backward", passes.backward, fake=_backward_fake)
+_forward = Operator("ssd", passes.forward, fake=_forward_fake, save=_save, differentiate=_differentiate)
