@@ -196,7 +196,8 @@ def _gradients(
     by_value_head = layout.batch, layout.time, layout.value_heads, layout.key_dim
     none = q.new_empty(0, dtype=torch.float32)
     # Unused slots of packed sequences write nothing and count zero.
-    d_gate = none if A_log is None else none.new_zeros(2, layout.chunks, layout.value_heads)
+    by_slot = none.new_empty if layout.cu_seqlens is None else none.new_zeros
+    d_gate = none if A_log is None else by_slot(2, layout.chunks, layout.value_heads)
     return (
         q.new_empty(by_value_head),
         k.new_empty(by_value_head),
