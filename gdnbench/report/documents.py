@@ -79,7 +79,7 @@ def differences(experiment: Experiment, choices: Sequence[Choice], study: Study)
     ]
 
 
-def _by_place(record: Record, study: Study) -> dict[Place, Rows]:
+def _by_place(record: Record, study: Study) -> Mapping[Place, Rows]:
     """Return a run's documents by text; a text of which documents are repeated in the train split is there twice."""
     places: dict[Place, dict[int, dict[str, Any]]] = {}
     own = record.spec["data"]["corpus"]

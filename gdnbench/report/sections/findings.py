@@ -79,7 +79,7 @@ def control_notice(experiment: str, transfers: Sequence[Transfer]) -> list[str]:
     return notices
 
 
-def comparison_sentences(choices: tuple[Choice, ...]) -> list[str]:
+def comparison_sentences(choices: Sequence[Choice]) -> list[str]:
     """Return the lowest loss, and whether its lead over each other arm is more than seed noise."""
     known = {choice.runs.arm: choice for choice in choices if choice.by_seed(METRIC)}
     if len(known) < 2:

@@ -57,7 +57,7 @@ def documents_table(experiment: Experiment, found: Sequence[Difference], referen
 
 def overlap_table(records: Sequence[Record], study: Study) -> Table | None:
     """Return a row for each evaluated text of which the overlap with the train split is known; None without any."""
-    rows = {}
+    rows: dict[tuple[str, str, str], Row] = {}
     for record in records:
         for name, counts in (record.data.get("overlap") or {}).items():
             key = (record.spec["data"]["corpus"], str(record.data.get("corpus_hash")), name)

@@ -38,6 +38,7 @@ def fine_tune_table(after: Pairs, before: Pairs) -> Table:
             "drift over width in fine-tuning (octaves per doubling)",
         ),
         rows=tuple(rows),
+        wide=(7,),
         note=(
             "Optima as in the tables above. In training: the sweep of this set whose arm has the same name, where it "
             "has this width. The difference is paired over seeds."

@@ -17,7 +17,7 @@ def gating_cost(card: ClaimCard, study: Study) -> Verdict:
     """Judge the added share of a forward call's device time, over shapes: its interval inside ``low`` to ``high``."""
     other = study.beside(card.set)
     low, high = card.bounds.get("low", LOW), card.bounds.get("high", HIGH)
-    name, added = "a forward call", None
+    name = "a forward call of the gated delta rule"
     if other is None:
         return rule(
             card, pending(name, f"cannot be timed here: there is no set {card.set!r} beside this one"), None, []
@@ -32,10 +32,12 @@ def gating_cost(card: ClaimCard, study: Study) -> Verdict:
         return rule(card, pending(name, f"{problem} in the set {card.set}"), None, [])
     assert added is not None
     devices = listed(sorted({str(plain.any.environment.get("device")) for plain, _ in pairs}))
+    limits = ""
+    if added.low is not None and added.high is not None:
+        limits = f", 95% interval [{number(100 * added.low, 2)}, {number(100 * added.high, 2)}]%"
     measured = (
-        f"{number(100 * added.mean, 2)}% more device time of the {OURS} kernels"
-        + (f", 95% interval [{number(100 * added.low, 2)}, {number(100 * added.high, 2)}]%" if _limited(added) else "")
-        + f", n = {added.n} shapes on {devices} (set {card.set})"
+        f"{number(100 * added.mean, 2)}% more device time of the {OURS} kernels{limits}, n = {added.n} shapes on "
+        f"{devices} (set {card.set})"
     )
     span = f"{100 * low:g} to {100 * high:g}%"
     texts: dict[str, tuple[Behaviour, str]] = {
@@ -56,7 +58,3 @@ def _added(times: list[tuple[float, float]]) -> Interval | None:
         return None
     low, high = (None if end is None else math.expm1(end) for end in (logs.low, logs.high))
     return Interval(mean=math.expm1(logs.mean), low=low, high=high, n=logs.n)
-
-
-def _limited(value: Interval) -> bool:
-    return value.low is not None and value.high is not None
