@@ -155,11 +155,11 @@ def test_compiles_without_a_graph_break():
 @pytest.mark.parametrize(
     ("tokens", "words", "element", "rows"),
     [
-        (65536, 32000, 2, 8192),
-        (65536, 128256, 2, 2048),
+        (65536, 32000, 2, 4096),
+        (65536, 128256, 2, 1024),
         (100, 32000, 2, 100),
         (1000, 2**30, 2, 128),
-        (70000, 50257, 4, 2560),
+        (70000, 50257, 4, 1280),
     ],
 )
 def test_chunks_hold_what_they_may(tokens, words, element, rows):

@@ -11,6 +11,8 @@ from torch import Tensor
 from gdnbench_kernels.launching import launch, on_its_device
 from gdnbench_kernels.linear_cross_entropy.api import IGNORED
 
+# 8,192 rows of 32,000 words in bfloat16 took 0.31 ms on an H200 (1.05 GB, 0.25 ms at 4.2 TB/s); 0.37 with 8 warps, 0.36
+# with blocks of 16,384 and as many warps, 0.38 to 0.46 with others.
 TILE = {"BLOCK": 8192, "num_warps": 16}
 LOG2_E = 1.4426950408889634
 
