@@ -101,8 +101,8 @@ class Evaluation:
 
     ``carry_state`` adds, on the first quarter as many tokens of the validation split, the loss with the state carried
     from window to window and the loss without, which are metrics of their own. ``documents`` scores every document of
-    the splits whole, one row each, and counts their 13-grams that stand in the train split. ``also`` names corpora
-    (``name[:path]``) whose test split is scored, too, by document: text that the model was not trained on.
+    the splits but ``valid`` whole, one row each, and counts what 13-grams of all stand in the train split. ``also``
+    names corpora (``name[:path]``) whose test split is scored, too: text that the model was not trained on.
     """
 
     sequences: int = 96

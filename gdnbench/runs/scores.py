@@ -20,6 +20,7 @@ from gdnbench.runs.train import autocast
 
 Metrics = dict[str, dict[str, Any]]
 ALSO_SPLIT = "test"  # of the other corpora
+CHOOSES = "valid"  # the split by which learning rates are chosen, so that it compares nothing: not scored by document
 
 
 @dataclass
@@ -48,7 +49,7 @@ def score(spec: RunSpec, model: Decoder, corpus: TokenizedCorpus) -> Scores:
     with autocast(spec):
         for split in spec.evaluation.splits:
             found.add(_windows(spec, model, corpus, split))
-            if spec.evaluation.documents:
+            if spec.evaluation.documents and split != CHOOSES:
                 found.add(*_documents(spec, model, corpus, split))
         if spec.evaluation.carry_state:
             found.add(_carried(spec, model, corpus))

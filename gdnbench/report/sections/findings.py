@@ -29,7 +29,8 @@ def findings(analysis: Analysis) -> list[str]:
 
 
 def drift_summary(title: str, transfers: Sequence[Transfer]) -> list[str]:
-    """Return one sentence an experiment: its arms by how their drift ended, each with its number."""
+    """Return one sentence an experiment: its arms of several widths by how their drift ended, with its number."""
+    transfers = [fitted for fitted in transfers if len(fitted.curves) > 1]
     if not transfers:
         return []
     parts = []
@@ -44,6 +45,8 @@ def drift_summary(title: str, transfers: Sequence[Transfer]) -> list[str]:
 def transfer_sentence(transfer: Transfer) -> str:
     """Return what an arm's best learning rate does over width, with its interval."""
     arm, drift = transfer.runs.arm, transfer.drift
+    if len(transfer.curves) < 2:
+        return f"{arm} has runs at one width, so no drift: {_best(transfer)}."
     if drift is None or drift.half_width is None:
         n = 0 if drift is None else drift.n
         flags = [flag for flag in transfer.flags if not flag.startswith("regret")]
@@ -57,6 +60,18 @@ def transfer_sentence(transfer: Transfer) -> str:
     place = position(drift, -DRIFT_BOUND, DRIFT_BOUND)
     text = words.get(place, f"neither keeps its best learning rate within ±{DRIFT_BOUND} nor clearly leaves it")
     return f"{arm} {text}: drift {numbers.limits(drift, 3, DRIFT_UNIT)}."
+
+
+def _best(transfer: Transfer) -> str:
+    """Return the best rate at every width."""
+    shown = []
+    for width, curve in transfer.curves.items():
+        if curve.interval is not None:
+            shown.append(f"log2 of the best rate at width {width} is {numbers.interval(curve.interval, 2)}")
+        elif curve.optimum.best is not None:
+            flags = f" ({', '.join(curve.optimum.flags)})" if curve.optimum.flags else ""
+            shown.append(f"the best rate tried at width {width} is {numbers.log2_rate(curve.optimum.best)}{flags}")
+    return "; ".join(shown) or "no run finished"
 
 
 def control_notice(experiment: str, transfers: Sequence[Transfer]) -> list[str]:

@@ -37,7 +37,11 @@ def drift_table(sweeps: Sweeps) -> Table:
             "the control's regret minus its own (nat)",
             "flags",
         ),
-        rows=tuple(_drift_row(experiment, transfer, control_of(transfer, sweeps)) for experiment, transfer in sweeps),
+        rows=tuple(
+            _drift_row(experiment, transfer, control_of(transfer, sweeps))
+            for experiment, transfer in sweeps
+            if len(transfer.curves) > 1
+        ),
         note=(
             "Drift: slope of the fitted optimum, log2 of the learning rate, over log2 width; one slope a seed, Student "
             f"t 95% interval over seeds. It stays where the interval lies inside ±{DRIFT_BOUND}. Regret: loss at the "
