@@ -1,10 +1,12 @@
 """The short convolution: its definition against PyTorch's, its forms against each other, the GPU kernels."""
 
+from functools import partial
+
 import pytest
 import torch
 from gdnbench_kernels import testing
 from gdnbench_kernels.backends import BackendUnavailable
-from gdnbench_kernels.short_convolution import short_convolution
+from gdnbench_kernels.short_convolution import short_convolution, short_convolutions
 from gdnbench_kernels.testing import Case
 from torch.nn import functional as F
 
@@ -50,6 +52,49 @@ def test_is_a_depthwise_causal_convolution(width, impl):
         output, state = short_convolution(**x, activation=activation, output_final_state=True, impl=impl)
         torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
         assert torch.equal(state, inputs[:, 11:])
+
+
+SIZES, REST = (16, 40, 8), 24
+
+
+def by_parts(function, dtype, *, device="cpu", biased=True, time=11, rest=REST):
+    """Return the results of a call on three parts and a rest, and all gradients of a projection of them, by name."""
+    rng = torch.Generator().manual_seed(0)
+    channels = sum(SIZES)
+    sizes = {"x": (2, time, channels + rest), "weight": (channels, 4)} | ({"bias": (channels,)} if biased else {})
+    leaves = {
+        name: torch.randn(size, generator=rng, dtype=torch.float64).to(device, dtype).requires_grad_()
+        for name, size in sizes.items()
+    }
+    parts, others = function(**leaves, sizes=SIZES, activation="silu")
+    results = [*parts, others]
+    cotangents = [torch.randn(x.shape, generator=rng, dtype=torch.float64).to(x) for x in results]
+    gradients = torch.autograd.grad(results, list(leaves.values()), cotangents)
+    named = dict(zip(("a", "b", "c", "rest"), results, strict=True)) | dict(zip(leaves, gradients, strict=True))
+    return {name: x.detach() for name, x in named.items() if x.numel()}
+
+
+def cut(x, weight, bias=None, *, sizes, **settings):
+    """What `short_convolutions` stands for."""
+    y, _ = short_convolution(x[..., : len(weight)], weight, bias, **settings, impl="torch")
+    return y.split(sizes, -1), x[..., len(weight) :]
+
+
+@forms
+@pytest.mark.parametrize("biased", [True, False])
+def test_parts_are_cut_out_of_the_whole(biased, impl):
+    found = by_parts(partial(short_convolutions, impl=impl), F64, biased=biased)
+    for name, expected in by_parts(cut, F64, biased=biased).items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_sizes_of_parts_add_up():
+    x, weight = torch.zeros(1, 2, 9), torch.zeros(8, 4)
+    for sizes in ((4, 4), (4, 4, 0), (4, 4, 1)):
+        with pytest.raises(ValueError, match=r"^sizes: .* wants three numbers above 0 of sum D = 8"):
+            short_convolutions(x, weight, sizes=sizes)
+    with pytest.raises(ValueError, match=r"^weight: expected shape"):
+        short_convolutions(x[..., :7], weight, sizes=(4, 2, 2))
 
 
 @pytest.mark.parametrize("state", [True, False])

@@ -59,6 +59,51 @@ def short_convolution(
     return y, final if output_final_state else None
 
 
+def short_convolutions(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    sizes: tuple[int, int, int],
+    activation: Literal["silu"] | None = None,
+    impl: str = "torch",
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Return what `short_convolution` makes of the first channels of x, in three tensors, and x's other channels.
+
+    What a mixer reads comes out in tensors of their own, what it does not convolve of a wider projection goes along,
+    and the gradient of x is written into one tensor: nothing is cut out or put together by a copy.
+
+    Args:
+        x: ``[B, T, D + R]``, any strides but a contiguous last dim.
+        weight: ``[D, W]``, the current input's tap last.
+        bias: ``[D]``.
+        sizes: three numbers of channels that add up to D.
+        activation: ``silu`` or None.
+        impl: the backend, by name, as of `short_convolution`.
+
+    Returns:
+        Three outputs ``[B, T, size]``, and the last R channels ``[B, T, R]`` of x, each contiguous where the backend
+        makes them at once.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it, what it got and what it wants.
+        BackendUnavailable: the backend does not exist or cannot run here.
+        BackendRefusal: both of these: the backend does not serve such a call; the message names those that do.
+    """
+    convolved = x[..., : len(weight)]
+    _check(convolved, weight, bias, None, None, activation, False)
+    if len(sizes) != 3 or min(sizes) < 1 or sum(sizes) != len(weight):
+        raise ValueError(f"sizes: {sizes}, wants three numbers above 0 of sum D = {len(weight)}")
+    backend = backends.serving("short_convolution", "short_convolution", impl, convolved, weight, bias, None)
+    if hasattr(backend, "short_convolutions"):
+        at_once: tuple[tuple[Tensor, ...], Tensor] = backend.short_convolutions(
+            x, weight, bias, sizes=sizes, silu=activation == "silu"
+        )
+        return at_once
+    y, _ = short_convolution(convolved, weight, bias, activation=activation, impl=impl)
+    return y.split(sizes, -1), x[..., len(weight) :]
+
+
 def _check(
     x: Tensor,
     weight: Tensor,

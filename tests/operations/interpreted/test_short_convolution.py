@@ -1,15 +1,17 @@
 """The kernels of the short convolution on the CPU: results and all gradients against the definition in float64."""
 
+from functools import partial
+
 import pytest
 import torch
 import triton.language as tl
 from gdnbench_kernels import testing
 from gdnbench_kernels.backends import BackendRefusal
-from gdnbench_kernels.short_convolution import gpu, short_convolution
+from gdnbench_kernels.short_convolution import gpu, short_convolution, short_convolutions
 from gdnbench_kernels.short_convolution.impl import triton
 from gdnbench_kernels.testing import Case
 
-from tests.operations.test_short_convolution import LENGTHS, draw, mismatches
+from tests.operations.test_short_convolution import LENGTHS, by_parts, cut, draw, mismatches
 
 NARROW = {"heads": 1, "value_dim": 24}
 
@@ -117,3 +119,21 @@ def test_compiles_without_a_graph_break():
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     for expected, actual in zip(plain, torch.autograd.grad(compiled(**leaves), list(leaves.values())), strict=True):
         assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("biased", "rest"), [(True, 24), (False, 0)])
+def test_parts(biased, rest, dtype):
+    found = by_parts(partial(short_convolutions, impl="triton"), dtype, biased=biased, rest=rest)
+    expected = by_parts(cut, torch.float64, biased=biased, rest=rest)
+    assert testing.over_budget(found, expected, dtype) == {}
+    assert all(x.is_contiguous() for x in found.values())
+
+
+def test_parts_are_a_proper_operator_that_compiles():
+    x, weight = torch.randn(1, 3, 40, requires_grad=True), torch.randn(32, 4, requires_grad=True)
+    torch.library.opcheck(triton._forward_parts.traced, (x, weight, None, 8, 16, True))
+    plain = by_parts(partial(short_convolutions, impl="triton"), torch.float32)
+    compiled = torch.compile(partial(short_convolutions, impl="triton"), fullgraph=True, backend="aot_eager")
+    for name, value in by_parts(compiled, torch.float32).items():
+        assert torch.equal(value, plain[name])

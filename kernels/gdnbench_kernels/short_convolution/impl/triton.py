@@ -37,6 +37,14 @@ def short_convolution(
     return y, final
 
 
+def short_convolutions(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, sizes: tuple[int, int, int], silu: bool
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """Run the kernels once for each part; see `short_convolution.api.short_convolutions`."""
+    a, b, c, rest = _forward_parts(x, weight, bias, sizes[0], sizes[1], silu)
+    return (a, b, c), rest
+
+
 def _forward_fake(
     x: Tensor,
     weight: Tensor,
@@ -74,3 +82,33 @@ def _differentiate(ctx: Any, dy: Tensor | None, d_final: Tensor | None) -> tuple
 
 _backward = Operator("short_convolution_backward", gpu.backward, fake=_backward_fake)
 _forward = Operator("short_convolution", gpu.forward, fake=_forward_fake, save=_save, differentiate=_differentiate)
+
+
+def _parts_fake(
+    x: Tensor, weight: Tensor, bias: Tensor | None, first: int, second: int, silu: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return gpu.results_of_parts(x, weight, first, second)
+
+
+def _parts_backward_fake(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *rest: object
+) -> tuple[Tensor, Tensor, Tensor]:
+    dx, d_weight, d_bias = (gpu.empty_like(each, x) for each in (x, weight, bias))
+    return dx, d_weight, d_bias
+
+
+def _save_parts(ctx: Any, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
+    *_, ctx.silu = arguments
+    ctx.save_for_backward(*arguments[:3])
+
+
+def _differentiate_parts(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, bias = ctx.saved_tensors
+    dx, d_weight, d_bias = _backward_parts(x, weight, bias, *gradients, ctx.silu)
+    return dx, d_weight, None if bias is None else d_bias, None, None, None
+
+
+_backward_parts = Operator("short_convolutions_backward", gpu.backward_parts, fake=_parts_backward_fake)
+_forward_parts = Operator(
+    "short_convolutions", gpu.forward_parts, fake=_parts_fake, save=_save_parts, differentiate=_differentiate_parts
+)
