@@ -67,7 +67,68 @@ def backward(
     d_final: Tensor | None,
     silu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of x, weight, bias and initial_state (empty where there is none).
+    """Return the gradients of x, weight, bias and initial_state (empty where there is none)."""
+    dx = empty_like(x, x)
+    return dx, *_backward(x, weight, bias, initial_state, cu_seqlens, dy, d_final, silu, dx)
+
+
+def forward_parts(
+    x: Tensor, weight: Tensor, bias: Tensor | None, first: int, second: int, silu: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the output in three tensors, and the channels of x that have no weight; see `api.short_convolutions`."""
+    outputs = []
+    for part in _parts(first, second, weight):
+        own = None if bias is None else bias[part]
+        outputs.append(forward(x[..., part], weight[part], own, None, None, silu, False)[0])
+    a, b, c = outputs
+    return a, b, c, x[..., len(weight) :].contiguous()
+
+
+def backward_parts(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    da: Tensor,
+    db: Tensor,
+    dc: Tensor,
+    d_rest: Tensor,
+    silu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of x, weight and bias (empty where there is none)."""
+    dx, d_weight, d_bias = x.new_empty(x.shape), weight.new_empty(weight.shape), empty_like(bias, x)
+    for part, dy in zip(_parts(da.shape[2], db.shape[2], weight), (da, db, dc), strict=True):
+        own = None if bias is None else bias[part]
+        taps, biases, _ = _backward(x[..., part], weight[part], own, None, None, dy, None, silu, dx[..., part])
+        d_weight[part].copy_(taps)
+        if bias is not None:
+            d_bias[part].copy_(biases)
+    dx[..., len(weight) :].copy_(d_rest)
+    return dx, d_weight, d_bias
+
+
+def results_of_parts(x: Tensor, weight: Tensor, first: int, second: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what `forward_parts` fills."""
+    sizes = (first, second, len(weight) - first - second, x.shape[2] - len(weight))
+    a, b, c, rest = (x.new_empty(*x.shape[:2], size) for size in sizes)
+    return a, b, c, rest
+
+
+def _parts(first: int, second: int, weight: Tensor) -> tuple[slice, slice, slice]:
+    return slice(first), slice(first, first + second), slice(first + second, len(weight))
+
+
+def _backward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    dy: Tensor,
+    d_final: Tensor | None,
+    silu: bool,
+    dx: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fill ``dx`` and return the gradients of weight, bias and initial_state (empty where there is none).
 
     Bitwise repeatable: each program sums the taps' gradients over its tiles, and the partial sums are added in order.
     """
@@ -78,7 +139,7 @@ def backward(
     slots = _slots(x, cu_seqlens, tile)
     per_program = triton.cdiv(slots * blocks, BACKWARD_PROGRAMS)
     programs = triton.cdiv(slots, per_program)
-    dx, d_initial = empty_like(x, x), empty_like(initial_state, x)
+    d_initial = empty_like(initial_state, x)
     d_weight = x.new_empty(programs, channels, width, dtype=torch.float32)
     d_bias = None if bias is None else x.new_empty(programs, channels, dtype=torch.float32)
     launch(
@@ -88,10 +149,12 @@ def backward(
         # Constants, so that the addresses of a run differ by constants; models have few layouts, each with its kernel.
         X_ST=x.stride(1),
         DY_ST=dy.stride(1),
+        DX_ST=dx.stride(1),
         dy=dy,
         dy_sb=dy.stride(0),
         d_final=None if d_final is None else d_final.contiguous(),
         dx=dx,
+        dx_sb=dx.stride(0),
         d_initial=None if initial_state is None else d_initial,
         d_weight=d_weight,
         d_bias=d_bias,
@@ -101,7 +164,7 @@ def backward(
         **tile,
     )
     bias_sum = x.new_empty(0) if bias is None or d_bias is None else add_up(d_bias, bias)
-    return dx, add_up(d_weight, weight), bias_sum, d_initial
+    return add_up(d_weight, weight), bias_sum, d_initial
 
 
 def results(x: Tensor, weight: Tensor, cu_seqlens: Tensor | None, output_final_state: bool) -> tuple[Tensor, Tensor]:
@@ -203,8 +266,8 @@ def convolution_forward_kernel(
 
 @triton.jit(do_not_specialize=["T", "sequences", "slots", "per_program"])
 def convolution_backward_kernel(
-    x, x_sb, weight, bias, initial, cu_seqlens, dy, dy_sb, d_final, dx, d_initial, d_weight, d_bias,
-    T, sequences, slots, per_program, X_ST: tl.constexpr, DY_ST: tl.constexpr,
+    x, x_sb, weight, bias, initial, cu_seqlens, dy, dy_sb, d_final, dx, dx_sb, d_initial, d_weight, d_bias,
+    T, sequences, slots, per_program, X_ST: tl.constexpr, DY_ST: tl.constexpr, DX_ST: tl.constexpr,
     D: tl.constexpr, W: tl.constexpr, SILU: tl.constexpr, WHOLE: tl.constexpr,
     BD: tl.constexpr, GROUPS: tl.constexpr, RUN: tl.constexpr, RUNS: tl.constexpr,
 ):  # fmt: skip
@@ -235,7 +298,7 @@ def convolution_backward_kernel(
         t = start + (tl.arange(0, GROUPS)[:, None] + 1) * RUN * RUNS
         x_run = x + batch * x_sb + (first + t) * X_ST + channel
         dy_run = dy + batch * dy_sb + (first + t) * DY_ST + channel
-        dx_run = dx + (batch * T + first + t) * D + channel
+        dx_run = dx + batch * dx_sb + (first + t) * DX_ST + channel
         kept = sequence * (W - 1) * D + channel  # in initial and final states
         earlier = None if initial is None else initial + kept
         later = None if d_final is None else d_final + kept
@@ -256,7 +319,7 @@ def convolution_backward_kernel(
             t -= RUN
             x_run -= RUN * X_ST
             dy_run -= RUN * DY_ST
-            dx_run -= RUN * D
+            dx_run -= RUN * DX_ST
             # Loads before stores, past which the compiler would move none. Before token 0 there is nothing to read.
             end = tl.where(run + 1 < RUNS, t, 0)
             more = load_run(x_run, dy_run, earlier, end, length, channel, X_ST, DY_ST, D, W, BD, RUN, True, not WHOLE)
@@ -270,9 +333,9 @@ def convolution_backward_kernel(
                 tap_sums = sums
                 d = input_gradient(slopes, taps, later, t + i, length, channel, D, W).to(dx.dtype.element_ty)
                 if WHOLE and D % BD == 0:
-                    tl.store(dx_run + i * D, d)
+                    tl.store(dx_run + i * DX_ST, d)
                 else:
-                    tl.store(dx_run + i * D, d, mask=(t + i < length) & (channel < D))
+                    tl.store(dx_run + i * DX_ST, d, mask=(t + i < length) & (channel < D))
             inputs = inputs[: W - 1]
             slopes = slopes[: W - 1]
 
