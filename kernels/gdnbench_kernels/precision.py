@@ -2,15 +2,17 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 HALF = (torch.bfloat16, torch.float16)
 
+State = TypeVar("State", Tensor, Tensor | None)
 
-def in_full_precision(form: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+
+def in_full_precision(form: Callable[..., tuple[Tensor, State]]) -> Callable[..., tuple[Tensor, State]]:
     """Wrap ``form(*tensors, **options) -> (output, state)`` so that it computes in float32 or wider.
 
     Half-precision arguments are widened, autocast is off inside, the output has the type of the values again (the
@@ -18,7 +20,7 @@ def in_full_precision(form: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..
     """
 
     @functools.wraps(form)
-    def run(*tensors: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    def run(*tensors: Tensor, **options: Any) -> tuple[Tensor, State]:
         output_type = functools.reduce(torch.promote_types, (x.dtype for x in tensors))
         wide = torch.float32 if output_type in HALF else output_type
         widened = [x.to(wide) for x in tensors]
