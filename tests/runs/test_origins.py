@@ -1,6 +1,9 @@
 """Runs that begin with another run's checkpoint: branches that decay off a constant run, and fine-tuning."""
 
+import contextlib
 import dataclasses
+import random
+import time
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from gdnbench.runs.origins import lost, needed
 from gdnbench.runs.progress import Interrupted, Observer
 from gdnbench.runs.reproduce import View, reproduce
 from gdnbench.runs.worker import Settings
-from tests.runs.tiny import make_books, numbers, study, sweep
+from tests.runs.tiny import gdnbench, kill_group, make_books, numbers, start, study, sweep, write_study
 
 WSD = {"kind": "wsd", "warmup_steps": 2, "decay_fraction": 0.5, "final_fraction": 0.1}
 HORIZON = sweep(name="horizon", kind="horizon", horizons=[1, 2, 4], schedule=WSD, training={"steps": 6})
@@ -210,3 +213,41 @@ def test_a_branch_goes_on_in_the_same_text_only(tmp_path):
     checkpoint.save(kept, {**checkpoint.load(kept), "corpus_hash": "f" * 64})
     with pytest.raises(GdnbenchError, match="another content of corpus"):
         execute(branch, store, Observer())
+
+
+def test_kill_9_of_trunk_and_branches(tmp_path, books):
+    """The command is killed at random moments until it is through, and ends at the same bits."""
+    content = {**HORIZON, "training": {"steps": 100, "checkpoint_every": 20}}
+    chosen, rng = preset(books, content), random.Random(time.time_ns())
+    path = write_study(tmp_path / "p.yaml", content, corpus=books)
+    (trunk,), branches = planned(chosen)
+    whole = Store(tmp_path, "whole")
+    for spec in (trunk, *branches):
+        execute(spec, whole, Observer())
+    store, kills = Store(tmp_path / "results", "tiny"), 0
+    while len(store.records()) < 4 and kills < 6:
+        before = written(store)
+        process = start("reproduce", path, "--no-report", "--deterministic", "--workers", "1", cwd=tmp_path)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and written(store) == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        if process.poll() is None:
+            kill_group(process)
+            kills += 1
+        process.communicate()
+    done = gdnbench("reproduce", path, "--no-report", "--deterministic", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert kills
+    for spec in (trunk, *branches):
+        assert numbers(store, spec.run_id) == numbers(whole, spec.run_id)
+    assert not list(store.folder.rglob("*.corrupt*"))
+
+
+def written(store):
+    """Return when each checkpoint and record was last written."""
+    found = {}
+    for path in [*store.folder.glob("runs/*/checkpoint*.pt"), *store.folder.glob("runs/*/run.json")]:
+        with contextlib.suppress(FileNotFoundError):
+            found[path] = path.stat().st_mtime_ns
+    return found
