@@ -116,6 +116,8 @@ def full_set(root: Path) -> Store:
     horizon(built, "GDN+μP", 0.0, -0.3)
     fine_tune(built, "GDN+μP", 0.0)
     comparison(built, dict(zip(COMPARED, (0.0, 0.012, -0.004, 0.02, 0.009, -0.02), strict=True)))
+    for arm, slope in (("GDN (SP)", 0.5), ("GDN (SP, fan-in)", 0.1), ("GDN+μP", 0.0), ("GDN+μP (derived)", 0.05)):
+        built.coordinates(arm, slope)
     preset(built, CLAIMS)
     return built.store
 

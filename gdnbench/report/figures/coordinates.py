@@ -1,5 +1,6 @@
 """Coordinate checks: sizes over width, and their slopes with intervals."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ SHOWN = (
     ("logits", "#000000", "X"),
 )
 JUDGED = 0.2
+TITLE, CROWDED = 12, 3  # letters of a line, and columns beyond which every other width has its number
 
 
 @styled
@@ -35,13 +37,15 @@ def size_lines(checks: Sequence[CoordinateCheck]) -> Figure:
         step, check = steps[index // len(checks)], checks[index % len(checks)]
         _lines(axis, check, step)
         if index < len(checks):
-            title = check.runs.arm.replace(" (", "\n(") if len(checks) > 2 else check.runs.arm
-            axis.set_title(title, fontweight="bold")
+            title = textwrap.fill(check.runs.arm, TITLE) if len(checks) > 2 else check.runs.arm
+            axis.set_title(title, fontweight="bold", fontsize=9.5 if len(checks) < 4 else 8)
         if index % len(checks) == 0:
             label = "size at the start" if step == START else f"update after {step} steps"
             axis.set_ylabel(f"{label}\n(root mean square)")
         if index >= len(axes) - len(checks):
             axis.set_xlabel("width")
+        if len(checks) > CROWDED:
+            log2_ticks(axis, check.runs.widths()[::2])
     handles = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
     handles = {label: line for label, line in handles.items() if not label.startswith("_")}
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, handlelength=1.6)

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from gdnbench.report import numbers
+from gdnbench.report.activations import CoordinateCheck
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.comparing import METRIC, Choice
 from gdnbench.report.statistics import paired_difference, position
 from gdnbench.report.transfer import Transfer
+from gdnbench.report.verdicts.activations import BOUND
 from gdnbench.report.verdicts.transfer import DRIFT_BOUND, DRIFT_UNIT
 
 PLACES = {
@@ -23,9 +25,25 @@ def findings(analysis: Analysis) -> list[str]:
     found = []
     for experiment, transfers in (*analysis.sweeps, *analysis.continued):
         found += drift_summary(experiment.title or experiment.name, transfers)
+    for _, checks in analysis.checks:
+        found += coordinate_summary(checks)
     for _, choices in analysis.comparisons:
         found += comparison_sentences(choices)
     return found
+
+
+def coordinate_summary(checks: Sequence[CoordinateCheck]) -> list[str]:
+    """Return one sentence a coordinate check: how many slopes of each arm lie outside the bound, or across it."""
+    parts = []
+    for check in checks:
+        places = [position(slope.slope, -BOUND, BOUND) for slope in check.counted]
+        if judged := [place for place in places if place != "pending"]:
+            outside, across = sum(p in ("below", "above") for p in judged), judged.count("undecided")
+            parts.append(f"{check.runs.arm} {outside} and {across} of {len(judged)}")
+    if not parts:
+        return []
+    rule = f"Coordinate check: of the judged slopes over width so many lie wholly outside ±{BOUND}, and across it"
+    return [f"{rule}: {'; '.join(parts)}."]
 
 
 def drift_summary(title: str, transfers: Sequence[Transfer]) -> list[str]:

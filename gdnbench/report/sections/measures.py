@@ -2,10 +2,11 @@
 
 from gdnbench.report.activations import CoordinateCheck
 from gdnbench.report.analysis import Analysis
-from gdnbench.report.content import Block, Figure, Figures, Heading, Section, Text
+from gdnbench.report.content import Block, Bullets, Figure, Figures, Heading, Section, Text
 from gdnbench.report.figures.coordinates import size_lines, slope_dots
 from gdnbench.report.figures.decode import decode_lines
 from gdnbench.report.sections.comparison import comparison_blocks
+from gdnbench.report.sections.findings import coordinate_summary
 from gdnbench.report.tables.coordinates import slopes_table
 from gdnbench.report.tables.decode import decode_table
 from gdnbench.report.tables.evaluations import evaluations_table
@@ -28,7 +29,8 @@ def _coordinates(analysis: Analysis) -> list[Block]:
     figures: list[Figure] = []
     for arch in dict.fromkeys(check.runs.arch for check in checks):
         figures += _coordinate_figures(arch, [check for check in checks if check.runs.arch == arch])
-    return [Figures(figures=tuple(figures)), slopes_table(checks)]
+    sentences = [sentence for _, found in analysis.checks for sentence in coordinate_summary(found)]
+    return [Figures(figures=tuple(figures)), Bullets(items=tuple(sentences)), slopes_table(checks)]
 
 
 def _coordinate_figures(arch: str, checks: list[CoordinateCheck]) -> list[Figure]:

@@ -13,6 +13,7 @@ from gdnbench.results import Record
 Ruling = Literal["reproduced", "not reproduced", "partly", "not testable here", "pending", "undecided"]
 Behaviour = Literal["as claimed", "otherwise", "undecided", "pending"]
 
+OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD"}
 NO_CARD = "no experiment of this set tests it"
 
 
@@ -117,7 +118,7 @@ def budget(records: Sequence[Record]) -> str:
     shown = f"width {widths[0]}" if len(widths) == 1 else f"widths {listed([str(width) for width in widths])}"
     parts = [plural(len(records), "run"), shown]
     if tokens := sorted({value for record in records if (value := record.metric("train_tokens")) is not None}):
-        parts.append(f"{_span(tokens)} training tokens a run")
+        parts.append(f"{_span(tokens)} training tokens a run{_steps(records)}")
     if sizes := sorted({value for record in records if (value := record.metric("params_total")) is not None}):
         parts.append(f"{_span(sizes)} parameters")
     parts.append(_names(record.spec["data"]["corpus"] for record in records))
@@ -147,6 +148,19 @@ def _share(ratio: float) -> str:
     larger = float(f"{max(ratio, 1 / ratio):.2g}")
     shown = f"{larger:,.0f}" if larger >= 10 else f"{larger:g}"
     return f"1/{shown} of" if ratio < 1 else f"{shown} times"
+
+
+def _steps(records: Sequence[Record]) -> str:
+    """Return steps, tokens a step and the optimizer, where all training runs have the same."""
+    found = set()
+    for record in records:
+        if (training := record.spec["training"]) is not None:
+            step = training["batch_size"] * training["seq_len"]
+            found.add((training["steps"], step, record.spec["optimizer"]["name"]))
+    if len(found) != 1:
+        return ""
+    steps, step, optimizer = found.pop()
+    return f" ({steps:,} steps of {step:,}, {OPTIMIZERS.get(optimizer, optimizer)})"
 
 
 def _ruling(arm: Part, control: Part | None) -> tuple[Ruling, str]:
