@@ -22,7 +22,7 @@ from gdnbench.results.store import open_set
 from gdnbench.runs import checkpoint
 from gdnbench.runs.rows import Rows
 from gdnbench.runs.sources import source_digest
-from gdnbench.runs.train import build_model
+from gdnbench.runs.train import autocast, build_model
 
 BATCH = 8
 
@@ -100,23 +100,24 @@ def evaluate_run(
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     torch.set_num_threads(spec.threads)
     tokenizer = _tokenizer(trained, training_corpus)
-    if metric in METRICS:
-        result = evaluate_wikitext(
-            model,
-            tokenizer,
-            corpus,
-            split,
-            metric,
-            window=window,
-            stride=stride,
-            trained_on=spec.data.corpus,
-            batch_size=BATCH,
-            carry_state=carry_state,
-            out_of_domain=out_of_domain,
-        )
-        about, metrics = _word_metrics(result)
-    else:
-        about, metrics = _loss(model, tokenizer, spec, corpus, asked)
+    with autocast(spec):
+        if metric in METRICS:
+            result = evaluate_wikitext(
+                model,
+                tokenizer,
+                corpus,
+                split,
+                metric,
+                window=window,
+                stride=stride,
+                trained_on=spec.data.corpus,
+                batch_size=BATCH,
+                carry_state=carry_state,
+                out_of_domain=out_of_domain,
+            )
+            about, metrics = _word_metrics(result)
+        else:
+            about, metrics = _loss(model, tokenizer, spec, corpus, asked)
     record = dataclasses.replace(
         trained,
         run_id=f"evaluation-{metric}-{digest([run_id, asked])[:10]}",
