@@ -18,7 +18,7 @@ ARCHITECTURES = (80, 90, 100)
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A call of the gated delta rule: sizes, and what is computed inside it.
+    """A call of the gated delta rule or of ssd: sizes, and what is computed inside it.
 
     Attributes:
         batch, time, heads, group, key_dim, value_dim: sizes; ``group`` value heads for each key head.
@@ -61,10 +61,24 @@ SHAPES = {
     100: _EVERYWHERE,
 }
 
+# Mamba-2's own sizes, wide keys, and few chunks, so that several programs share the heads of a group.
+_SSD_EVERYWHERE = {
+    "ssd, K 128, V 64": Shape(batch=32, time=2048, heads=1, group=24, value_dim=64),
+    "ssd, K 256, V 64": Shape(batch=32, time=2048, heads=1, group=24, key_dim=256, value_dim=64),
+}
+SSD_SHAPES = {
+    80: _SSD_EVERYWHERE,
+    90: _SSD_EVERYWHERE
+    | {f"{name}, plain": replace(shape, plain=True) for name, shape in _SSD_EVERYWHERE.items()}
+    | {"ssd, K 64, V 128, few": Shape(batch=2, time=2048, heads=1, group=24, key_dim=64, state=True)},
+    100: _SSD_EVERYWHERE,
+}
+
 
 def launches(arch: int) -> list[tuple[str, Launch]]:
     """Return the launches that a GPU of ``arch`` (80, 90, 100) would make, each with the name of its case."""
     runs: dict[str, Callable[[], None]] = {name: partial(_gated_delta, shape) for name, shape in SHAPES[arch].items()}
+    runs |= {name: partial(_ssd, shape) for name, shape in SSD_SHAPES[arch].items()}
     runs |= {
         "decode step": _step,
         "short convolution": _short_convolution,
@@ -102,6 +116,23 @@ def _gated_delta(shape: Shape) -> None:
     with choice.plain() if shape.plain else nullcontext():
         output, final, *kept = forward(*inputs, **settings, output_final_state=shape.state)
         backward(*inputs, *kept, output, final if shape.state else None, **settings)
+
+
+def _ssd(shape: Shape) -> None:
+    """Run Mamba-2's recurrence forward and backward."""
+    from gdnbench_kernels.gated_delta.gpu import choice
+    from gdnbench_kernels.ssd.gpu import passes
+
+    heads, tokens = shape.heads * shape.group, (shape.batch, shape.time)
+    c, b = (_half(*tokens, shape.heads, shape.key_dim) for _ in range(2))
+    x = _half(*tokens, heads, shape.value_dim)
+    g, dt = (_single(*tokens, heads) for _ in range(2))
+    state = _single(shape.batch, heads, shape.key_dim, shape.value_dim) if shape.state else None
+    forward: Any = passes.forward
+    backward: Any = passes.backward
+    with choice.plain() if shape.plain else nullcontext():
+        output, final = forward(c, b, x, g, dt, state, shape.state)
+        backward(c, b, x, g, dt, state, output, final if shape.state else None)
 
 
 def _step() -> None:

@@ -85,6 +85,12 @@ def prepare_kernel(
     t = tl.arange(0, C)
     here = t < count
 
+    g += batch * g_sb + first * g_st
+    beta += batch * beta_sb + first * beta_st
+    raw = (g, beta, A_log, dt_bias, g_st, g_sh, beta_st, beta_sh, gate_scale, beta_range)
+    if TOGETHER == 1:  # beside the products
+        b, decay, total = head_gates(raw, first_head, count, C)
+
     kk = tl.zeros([C, C], tl.float32)  # with an inverse only
     qk = tl.zeros([C, C], tl.float32)
     q_square = tl.zeros([C], tl.float32)
@@ -111,15 +117,8 @@ def prepare_kernel(
 
     for i in range(TOGETHER):
         head = first_head + i
-        a = tl.load(g + batch * g_sb + (first + t) * g_st + head * g_sh, mask=here, other=0.0).to(tl.float32)
-        b = tl.load(beta + batch * beta_sb + (first + t) * beta_st + head * beta_sh, mask=here, other=0.0)
-        if A_log is not None:
-            a = gates.log_decay(a, tl.load(A_log + head), tl.load(dt_bias + head), gate_scale)
-        b = gates.writing_strength(b.to(tl.float32), gate_scale, beta_range)
-        a = tl.where(here, a, 0.0)
-        b = tl.where(here, b, 0.0)
-        decay = tl.cumsum(a, 0) * gates.LOG2E
-        total = tl.sum(a, 0) * gates.LOG2E
+        if TOGETHER > 1:
+            b, decay, total = head_gates(raw, head, count, C)
         e = tl.exp2(decay)
         read = scale * e
         recall = b * e
@@ -147,6 +146,21 @@ def prepare_kernel(
         if inverse is not None:
             A = tl.where(t[:, None] > t[None, :], b[:, None] * kk * D, 0.0)
             tl.store(inverse + tile, unit_lower_inverse(A, C).to(inverse.dtype.element_ty))
+
+
+@triton.jit
+def head_gates(raw, head, count, C: tl.constexpr):
+    """Return beta, cumulative log2 decay and its total of a head in the chunk; tokens beyond its end have neither."""
+    g, beta, A_log, dt_bias, g_st, g_sh, beta_st, beta_sh, gate_scale, beta_range = raw
+    t = tl.arange(0, C).to(tl.int64)
+    here = t < count
+    a = tl.load(g + t * g_st + head * g_sh, mask=here, other=0.0).to(tl.float32)
+    b = tl.load(beta + t * beta_st + head * beta_sh, mask=here, other=0.0).to(tl.float32)
+    if A_log is not None:
+        a = gates.log_decay(a, tl.load(A_log + head), tl.load(dt_bias + head), gate_scale)
+    b = gates.writing_strength(b, gate_scale, beta_range)
+    a = tl.where(here, a, 0.0)
+    return tl.where(here, b, 0.0), tl.cumsum(a, 0) * gates.LOG2E, tl.sum(a, 0) * gates.LOG2E
 
 
 @triton.jit
