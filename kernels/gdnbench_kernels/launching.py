@@ -155,7 +155,11 @@ def told(listener: Listener) -> Iterator[None]:
 def observed() -> bool:
     """Return whether somebody wants to see launches: inside `recorded` or `told`, or by hooks of Triton's."""
     hooks = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
-    return _recording.get() is not None or _listener.get() is not None or any(hook.calls for hook in hooks)
+    return (
+        _recording.get() is not None
+        or _listener.get() is not None
+        or any(getattr(hook, "calls", hook) for hook in hooks)
+    )
 
 
 def on_its_device(function: Callable[..., Any]) -> Callable[..., Any]:

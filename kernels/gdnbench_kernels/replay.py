@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from triton import knobs
 from triton.runtime import driver
 
 from gdnbench_kernels import launching
-from gdnbench_kernels.tapes import Called, Launched, Pass, Tape, written
+from gdnbench_kernels.tapes import Tape
+from gdnbench_kernels.watching import Pass, watch
 
 MOST = 512  # metadata kept of a pass; where more come, all are forgotten
 
@@ -52,7 +52,7 @@ def replayed(function: Pass) -> Pass:
                 tapes.clear()
             tapes[key] = _ONCE
         elif tape is _ONCE:
-            results, watched = _watch(function, arguments)
+            results, watched = watch(function, arguments)
             tapes[key] = watched or _NEVER
             return results
         return function(*arguments)
@@ -92,31 +92,3 @@ def _metadata(arguments: tuple[Any, ...]) -> tuple[Hashable, list[int]]:
             addresses.append(0)
             key += type(x), x
     return tuple(key), addresses
-
-
-class _Watcher(TorchDispatchMode):
-    """Notes what a pass does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.done: list[Called | Launched] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.done.append(Called(func, list(args), kwargs or {}, result))
-        return result
-
-    def launched(self, compiled: Any, blocks: launching.Grid, arguments: tuple[Any, ...]) -> None:
-        """Note a launch."""
-        self.done.append(Launched(compiled, blocks, list(arguments)))
-
-
-def _watch(function: Pass, arguments: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], Tape | None]:
-    """Run a pass; return its results and its tape, if one holds what it did."""
-    # Each a tensor of its own, though a caller may have given one twice: they are told apart by identity.
-    own = [x.detach() if isinstance(x, Tensor) else x for x in arguments]
-    watcher = _Watcher()
-    # Above autograd, views would not be the very tensors that are seen here.
-    with torch._C._AutoDispatchBelowAutograd(), watcher, launching.told(watcher.launched):
-        results = function(*own)
-    return results, written(own, watcher.done, results)

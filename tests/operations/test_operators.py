@@ -1,5 +1,7 @@
 """Operators as PyTorch sees them, and that every pass of the package is replayed as it runs."""
 
+import sys
+
 import pytest
 import torch
 from gdnbench_kernels import launching
@@ -12,6 +14,7 @@ from gdnbench_kernels.ssd.gpu import passes
 from gdnbench_kernels.ssd.impl import triton as ssd
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.operations import no_gpu
 from tests.operations.no_gpu import Descriptor, launches
 
 HALF = torch.bfloat16
@@ -54,7 +57,7 @@ def drawn(wanted=True):
 
 
 @pytest.fixture(autouse=True)
-def no_gpu():
+def in_c():
     with launches() as calls:
         yield calls
 
@@ -206,21 +209,50 @@ def canonical(calls, arguments):
 
 @pytest.mark.parametrize("arch", [80, 90])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_every_pass_is_replayed_as_it_runs(call, arch, no_gpu, monkeypatch):
+def test_every_pass_is_replayed_as_it_runs(call, arch, in_c, monkeypatch):
     for module in (choice, configurations, passes):
         monkeypatch.setattr(module, "arch_of", lambda device: arch)
     for operator, draw in call(arch):
         for _ in range(2):
             operator.run(*draw())
         arguments = draw()
-        no_gpu.clear()
+        in_c.clear()
         with monkeypatch.context() as patch:
             patch.setattr(launching, "specialization", None)  # a replay works no launch out
             replayed = operator.run(*arguments)
-        by_replay = canonical(no_gpu, arguments)
-        no_gpu.clear()
+        by_replay = canonical(in_c, arguments)
+        in_c.clear()
         with launching.told(lambda *launched: None):
             run = operator.run(*arguments)
-        assert by_replay == canonical(no_gpu, arguments) != []
+        assert by_replay == canonical(in_c, arguments) != []
         for one, other in zip(replayed, run, strict=True):
             assert (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
+
+
+def python_calls(operator, arguments):
+    """Return how many functions, Python's and C's, a pass calls; what stands for the GPU does not count."""
+    count = 0
+
+    def note(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call") and frame.f_code.co_filename != no_gpu.__file__
+
+    sys.setprofile(note)
+    try:
+        operator.run(*arguments)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_replay_costs_the_host_a_fraction(monkeypatch):
+    for module in (choice, configurations):
+        monkeypatch.setattr(module, "arch_of", lambda device: 90)
+    for operator, draw in rule(90):
+        arguments = draw()
+        for _ in range(3):
+            operator.run(*arguments)
+        with launching.told(lambda *launched: None):
+            worked_out = python_calls(operator, arguments)
+        replayed = python_calls(operator, arguments)
+        assert replayed < worked_out / 2, (replayed, worked_out)
