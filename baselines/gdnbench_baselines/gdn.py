@@ -12,7 +12,7 @@ from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution, convolve, empty_tail
 from gdnbench.models.mixer import Mixer, Shared, State
 from gdnbench.models.norm import RMSNorm, norm_and_gate
-from gdnbench.models.projection import Projection, project, project_each
+from gdnbench.models.projection import Projection, project
 from gdnbench.models.roles import Init, Multiplier, Role, declare, normal
 from gdnbench.models.spread import inverse_softplus, log_spread, spread
 
@@ -121,13 +121,15 @@ class GatedDeltaNet(Mixer):
 
     def _inputs(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """Return the output gate ``[B, T, HV V]``, what the recurrence takes, and the convolutions' new tail."""
-        convs, impl = self._convs(), self.impl["short_convolution"]
+        convs, impl, gates = self._convs(), self.impl["short_convolution"], (self.a_proj, self.b_proj)
         if self.v_conv is None:
-            (q, k), tail = convolve(convs, project(x, self.q_proj, self.k_proj), tail, impl=impl)
-            v = F.silu(self.v_proj(x))
+            wide, v, gate = project(x, (self.q_proj, self.k_proj, *gates), self.v_proj, self.g_proj)
+            (q, k), rest, tail = convolve(convs, wide, tail, impl=impl)
+            v = F.silu(v)
         else:
-            (q, k, v), tail = convolve(convs, project(x, self.q_proj, self.k_proj, self.v_proj), tail, impl=impl)
-        gate, g, beta = project_each(x, self.g_proj, self.a_proj, self.b_proj)
+            wide, gate = project(x, (self.q_proj, self.k_proj, self.v_proj, *gates), self.g_proj)
+            (q, k, v), rest, tail = convolve(convs, wide, tail, impl=impl)
+        g, beta, *_ = rest.split(self.value_heads, -1)
         q, k = (t.unflatten(-1, (self.heads, self.key_dim)) for t in (q, k))
         v = v.unflatten(-1, (self.value_heads, self.value_dim))
         return gate, {"q": q, "k": k, "v": v, "g": g, "beta": beta}, tail

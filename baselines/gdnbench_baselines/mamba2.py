@@ -11,7 +11,7 @@ from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution, convolve, empty_tail
 from gdnbench.models.mixer import Mixer, Shared, State
 from gdnbench.models.norm import RMSNorm
-from gdnbench.models.projection import Projection, project, project_each
+from gdnbench.models.projection import Projection, project
 from gdnbench.models.roles import Init, Role, constant, declare, normal
 from gdnbench.models.spread import inverse_softplus, log_spread, spread
 
@@ -106,9 +106,9 @@ class Mamba2(Mixer):
 
     def _inputs(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """Return the output gate ``[B, T, inner]``, what the recurrence takes, and the convolutions' new tail."""
-        projected = project(x, self.x_proj, self.b_proj, self.c_proj)
-        (u, b, c), tail = convolve(self._convs(), projected, tail, impl=self.impl["short_convolution"])
-        z, dt = project_each(x, self.z_proj, self.dt_proj)
+        wide, z = project(x, (self.x_proj, self.b_proj, self.c_proj, self.dt_proj), self.z_proj)
+        (u, b, c), rest, tail = convolve(self._convs(), wide, tail, impl=self.impl["short_convolution"])
+        dt, *_ = rest.split([self.heads, rest.shape[-1] - self.heads], -1)
         dt = F.softplus(dt + self.dt_bias)
         b, c = (t.unflatten(-1, (self.groups, self.state_dim)) for t in (b, c))
         u = u.unflatten(-1, (self.heads, self.head_dim))

@@ -12,7 +12,7 @@ from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution, convolve, empty_tail
 from gdnbench.models.mixer import Mixer, Shared, State
 from gdnbench.models.norm import RMSNorm, norm_and_gate
-from gdnbench.models.projection import Projection, project, project_each
+from gdnbench.models.projection import Projection, project
 from gdnbench.models.roles import Multiplier, normal
 
 
@@ -89,14 +89,16 @@ class Attention(Mixer):
     ) -> tuple[Tensor, State | None]:
         """Map ``[B, T, D]``; with a state, attend to its keys and values too."""
         projections = (self.q_proj, self.k_proj, self.v_proj)
+        gates = () if self.g_proj is None else (self.g_proj,)
         new: State = {}
         if convs := self._convs():
             tail, impl = None if state is None else state["tail"], self.impl["short_convolution"]
-            parts, tail = convolve(convs, project(x, *projections), tail, impl=impl)
+            wide, *gate = project(x, projections, *gates)
+            (q, k, v), _, tail = convolve(convs, wide, tail, impl=impl)
             new |= {} if tail is None else {"tail": tail}
         else:
-            parts = project_each(x, *projections)
-        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in parts)
+            q, k, v, *gate = project(x, *projections, *gates)
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in (q, k, v))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         past = 0 if state is None else int(state["length"])
@@ -109,9 +111,8 @@ class Attention(Mixer):
             new |= _append(state, k, v)
             k, v = new["k"][:, : past + x.shape[1]], new["v"][:, : past + x.shape[1]]
         o = attention(q, k, v, scale=self.scale.value, impl=self.impl["attention"])
-        if self.o_norm is not None and self.g_proj is not None:
-            gate = self.g_proj(x).unflatten(-1, (-1, self.head_dim))
-            o = norm_and_gate(self.o_norm, o, gate, impl=self.impl["gated_norm"])
+        if self.o_norm is not None:
+            o = norm_and_gate(self.o_norm, o, gate[0].unflatten(-1, (-1, self.head_dim)), impl=self.impl["gated_norm"])
         return self.o_proj(o.flatten(2)), None if state is None else new
 
     def _convs(self) -> list[ShortConvolution]:
@@ -158,7 +159,7 @@ def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Turn ``x [B, T, H, head_dim]`` by the angles of its positions."""
     cos, sin = rotation
     a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1).to(x.dtype)
+    return torch.cat([(a * cos - b * sin).to(x.dtype), (a * sin + b * cos).to(x.dtype)], -1)
 
 
 def _append(state: State, k: Tensor, v: Tensor) -> State:

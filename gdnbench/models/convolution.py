@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from gdnbench_kernels.short_convolution import short_convolution
+from gdnbench_kernels.short_convolution import short_convolution, short_convolutions
 from torch import Tensor, nn
 
 from gdnbench.models.apart import computed_apart
@@ -26,7 +26,7 @@ class ShortConvolution(nn.Module):
             self.bias = None
 
     def forward(self, x: Tensor, tail: Tensor | None = None, *, impl: str) -> tuple[Tensor, Tensor | None]:
-        """Convolve ``x [B, T, channels]``; see `convolve`."""
+        """Convolve ``x [B, T, channels]`` after a tail; return the new tail, too, where one was given."""
         return _convolved(x, self.weight, self.bias, tail, impl)
 
     def parameter_count(self) -> int:
@@ -40,21 +40,35 @@ class ShortConvolution(nn.Module):
 
 def convolve(
     convolutions: Sequence[ShortConvolution], x: Tensor, tail: Tensor | None = None, *, impl: str
-) -> tuple[tuple[Tensor, ...], Tensor | None]:
-    """Return the outputs of convolutions of one size that share the channels of ``x [B, T, their sum]``, in order.
+) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
+    """Return the outputs of convolutions of one size that share the first channels of ``x``, and its other channels.
 
-    With the last ``size - 1`` inputs ``tail [B, size - 1, channels]``, go on from them and return the new ones, too.
+    Args:
+        convolutions: those of the channels, in order.
+        x: ``[B, T, their channels + R]``.
+        tail: the last ``size - 1`` inputs ``[B, size - 1, their channels]``: go on from them.
+        impl: the backend.
+
+    Returns:
+        The outputs ``[B, T, channels]``, the other channels ``[B, T, R]``, and the new tail where one was given.
     """
     sizes = [convolution.channels for convolution in convolutions]
+    convolved, rest = x[..., : sum(sizes)], x[..., sum(sizes) :]
     if computed_apart():
         tails = [None] * len(sizes) if tail is None else tail.split(sizes, -1)
-        parts = [c(part, own, impl=impl) for c, part, own in zip(convolutions, x.split(sizes, -1), tails, strict=True)]
-        new = None if tail is None else torch.cat([own for _, own in parts if own is not None], -1)
-        return tuple(y for y, _ in parts), new
-    biases = [convolution.bias for convolution in convolutions if convolution.bias is not None]
+        parts = convolved.split(sizes, -1)
+        found = [c(part, own, impl=impl) for c, part, own in zip(convolutions, parts, tails, strict=True)]
+        new = None if tail is None else torch.cat([own for _, own in found if own is not None], -1)
+        return tuple(y for y, _ in found), rest, new
     weight = torch.cat([convolution.weight for convolution in convolutions])
-    y, new = _convolved(x, weight, torch.cat(biases) if biases else None, tail, impl)
-    return y.split(sizes, -1), new
+    biases = [convolution.bias for convolution in convolutions if convolution.bias is not None]
+    bias = torch.cat(biases) if biases else None
+    if tail is None and len(sizes) == 3:
+        first, second, third = sizes
+        outputs, rest = short_convolutions(x, weight, bias, sizes=(first, second, third), activation="silu", impl=impl)
+        return outputs, rest, None
+    y, tail = _convolved(convolved, weight, bias, tail, impl)
+    return y.split(sizes, -1), rest, tail
 
 
 def empty_tail(convolutions: Sequence[ShortConvolution], batch_size: int) -> Tensor:

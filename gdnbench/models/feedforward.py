@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from gdnbench.errors import unknown
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.mixer import Shared, State, StatefulLayer
-from gdnbench.models.projection import Projection
+from gdnbench.models.projection import Projection, project
 from gdnbench.models.roles import Role, constant, curve, declare, normal
 from gdnbench.models.token_shift import mix_curve, shift
 
@@ -26,8 +26,8 @@ class SwiGLU(StatefulLayer):
         self, x: Tensor, state: State | None = None, shared: Shared | None = None
     ) -> tuple[Tensor, State | None]:
         """Map ``[B, T, D]`` position by position."""
-        # Two products: their gradients come out of one kernel, which could not write both into one tensor.
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)), state
+        gate, up = project(x, self.gate_proj, self.up_proj)
+        return self.down_proj(F.silu(gate) * up), state
 
     def init_state(self, batch_size: int) -> State:
         """Return an empty state."""

@@ -1,4 +1,4 @@
-"""A matrix without bias that knows its role, and several of them on one input as one product."""
+"""A matrix without bias that knows its role, and several of them on one input."""
 
 import torch
 from gdnbench_kernels.precision import HALF
@@ -6,10 +6,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdnbench.models.apart import computed_apart
+from gdnbench.models.products import products
 from gdnbench.models.roles import Init, Role, declare
 
-# Tensor cores read rows of half precision whose size is a multiple of 16 bytes.
-ALIGNED = 8
+# Rows of half precision whose size is a multiple of 32 bytes suit tensor cores, and kernels that read 16 bytes at once.
+ALIGNED = 16
 
 
 class Projection(nn.Module):
@@ -31,27 +32,27 @@ class Projection(nn.Module):
         return F.linear(x, self.matrix())
 
 
-def project(x: Tensor, *projections: Projection) -> Tensor:
-    """Return what the projections make of ``x [..., fan_in]``, side by side: ``[..., sum of their fan_out]``.
+def project(x: Tensor, *groups: Projection | tuple[Projection, ...]) -> tuple[Tensor, ...]:
+    """Return what projections make of ``x [..., fan_in]``: one tensor for each argument.
 
-    It is one product with their matrices in one, so that x is read once.
+    What a tuple of projections makes lies side by side in its tensor, ``[..., sum of their fan_out]``, made by one
+    product; in half precision with zeros behind it, up to rows that tensor cores read.
     """
+    members = [group if isinstance(group, tuple) else (group,) for group in groups]
     if computed_apart():
-        return torch.cat([projection(x) for projection in projections], -1)
-    return F.linear(x, torch.cat([projection.matrix() for projection in projections]))
-
-
-def project_each(x: Tensor, *projections: Projection) -> tuple[Tensor, ...]:
-    """Return what each of the projections makes of ``x [..., fan_in]``, by one product as `project`.
-
-    In half precision the product is padded to rows that tensor cores read.
-    """
-    if computed_apart():
-        return tuple(projection(x) for projection in projections)
-    matrices = [projection.matrix() for projection in projections]
+        return tuple(torch.cat([projection(x) for projection in group], -1) for group in members)
     half = x.dtype in HALF or torch.is_autocast_enabled(x.device.type)
-    padding = -sum(map(len, matrices)) % ALIGNED if half else 0
-    if padding:
-        matrices.append(matrices[0].new_zeros(padding, x.shape[-1]))
-    parts = F.linear(x, torch.cat(matrices)).split([len(matrix) for matrix in matrices], -1)
-    return parts[: len(projections)]
+    matrices = [_side_by_side(group, ALIGNED if half else 1) for group in members]
+    if not torch.is_grad_enabled():
+        return tuple(F.linear(x, matrix) for matrix in matrices)
+    return products(x, matrices)
+
+
+def _side_by_side(group: tuple[Projection, ...], multiple: int) -> Tensor:
+    """Return the matrices of a group as one, with rows of zeros up to a multiple."""
+    if len(group) == 1:
+        return group[0].matrix()
+    matrices = [projection.matrix() for projection in group]
+    padding = -sum(map(len, matrices)) % multiple
+    zeros = [matrices[0].new_zeros(padding, matrices[0].shape[1])] if padding else []
+    return torch.cat([*matrices, *zeros])

@@ -11,11 +11,12 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from gdnbench.models.mixer import Shared
 
-# PyTorch's operators whose results are kept: products, and what norms divide by, which is small and would cost the
-# gradients of their weights a pass of their own. All others are one pass over memory, as are these two of ours.
-KEPT = ("mm", "addmm", "bmm", "baddbmm", "rsqrt")
+# PyTorch's operators whose results are kept: products; what norms divide by, which is small and would cost gradients of
+# weights a pass of their own; what is put together: rotated queries and keys, whose gradients want no others, and
+# matrices. All others are one pass over memory, as are these three of ours.
+KEPT = ("mm", "addmm", "bmm", "baddbmm", "rsqrt", "cat")
 ATTENTION = "_scaled_dot_product_"
-CHEAP = ("gdnbench::short_convolution", "gdnbench::gated_norm")
+CHEAP = ("gdnbench::short_convolution", "gdnbench::short_convolutions", "gdnbench::gated_norm")
 # Rows of products stay as long as they are: views of padded ones would be copied for our operators.
 OPTIONS = {"comprehensive_padding": False}
 # A process may train many widths and architectures: each compiles the same function anew.

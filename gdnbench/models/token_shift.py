@@ -2,12 +2,12 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def shift(x: Tensor, last: Tensor | None = None) -> Tensor:
     """Return ``x [B, T, D]`` moved one step later; position 0 gets ``last [B, D]``, or zeros."""
-    first = torch.zeros_like(x[:, :1]) if last is None else last[:, None]
-    return torch.cat([first, x[:, :-1]], 1)
+    return F.pad(x, (0, 0, 1, -1)) if last is None else torch.cat([last[:, None], x[:, :-1]], 1)
 
 
 def mix_curve(width: int, power: float) -> Tensor:

@@ -1,12 +1,16 @@
 """Layers that compute several parts as one operation agree with their parts computed one by one."""
 
+from functools import partial
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from gdnbench.measure.coordinates import activations
 from gdnbench.models import registry
 from gdnbench.models.apart import apart
-from gdnbench.models.projection import Projection, project, project_each
+from gdnbench.models.products import products
+from gdnbench.models.projection import Projection, project
 from gdnbench.models.roles import normal
 
 FORMS = [(arch, block) for arch in registry.names() for block in ("controlled", "native")]
@@ -76,24 +80,55 @@ def test_the_coordinate_check_leaves_layers_together(tiny_decoder, tiny_tokens):
     assert not called
 
 
-def test_factors_of_projections_hold_in_one_product():
+def pair(factor=1.0):
     first, second = (Projection(6, size, init=normal(1.0)).double() for size in (3, 4))
     for projection in (first, second):
         torch.nn.init.normal_(projection.weight)
-    second.factor = 0.25
+    second.factor = factor
+    return first, second
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_factors_of_projections_hold_in_one_product(gradients):
+    first, second = pair(0.25)
     x = torch.randn(2, 5, 6, dtype=torch.float64)
     expected = x @ first.weight.T, 0.25 * x @ second.weight.T
-    assert_same(project(x, first, second), torch.cat(expected, -1))
-    for part, wanted in zip(project_each(x, first, second), expected, strict=True):
-        assert_same(part, wanted)
+    with torch.set_grad_enabled(gradients):
+        side_by_side, again = project(x, (first, second), second)
+        assert_same(side_by_side, torch.cat(expected, -1))
+        assert_same(again, expected[1])
 
 
-def test_rows_of_half_precision_are_padded_for_tensor_cores():
-    first, second = (Projection(6, size, init=normal(1.0)) for size in (3, 4))
-    torch.nn.init.normal_(second.weight)
+def test_side_by_side_in_half_precision_there_are_zeros_behind():
+    first, second = (projection.float() for projection in pair())
     x = torch.randn(2, 5, 6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        _, part = project_each(x, first, second)
-    assert part.shape == (2, 5, 4)
-    assert part.stride() == (40, 8, 1)
-    torch.testing.assert_close(part.float(), x @ second.weight.T, rtol=0.02, atol=0.05)
+        wide, alone = project(x, (first, second), second)
+    assert wide.shape == (2, 5, 16) and alone.shape == (2, 5, 4)
+    assert not wide[..., 7:].any()
+    torch.testing.assert_close(wide[..., 3:7].float(), x @ second.weight.T, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("form", [lambda f: f, partial(torch.compile, backend="aot_eager", fullgraph=True)])
+def test_products_by_finite_differences(form):
+    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    matrices = [torch.randn(rows, 4, dtype=torch.float64, requires_grad=True) for rows in (1, 3, 2)]
+    assert torch.autograd.gradcheck(form(lambda x, *matrices: products(x, matrices)), (x, *matrices))
+
+
+def test_gradients_of_matrices_have_their_own_type():
+    x, matrix = torch.ones(4, 2), torch.ones(3, 2, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (y,) = products(x, [matrix])
+    y.float().sum().backward()
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(matrix.grad, torch.full((3, 2), 4.0))
+
+
+def test_operations_of_products_are_counted():
+    x, matrices = torch.ones(3, 5, 4, requires_grad=True), [torch.ones(rows, 4, requires_grad=True) for rows in (2, 6)]
+    with FlopCounterMode(display=False) as counter:
+        ys = products(x, matrices)
+        forward = counter.get_total_flops()
+        torch.autograd.backward(ys, [torch.ones_like(y) for y in ys])
+    assert (forward, counter.get_total_flops()) == (2 * 15 * 4 * 8, 6 * 15 * 4 * 8)
