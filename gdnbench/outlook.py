@@ -59,7 +59,7 @@ class Outlook:
         ]
         if limit is not None and sum(seconds) > 0:
             share = min(1.0, limit.seconds / estimate.makespan(seconds, self.workers))
-            lines.append(f"stops after {_duration(limit.seconds)}, with about {share:.0%} of that time's work done")
+            lines.append(f"stops after {_duration(limit.seconds)}, which is enough for about {share:.0%} of it")
         return lines
 
     def lines(self) -> list[str]:

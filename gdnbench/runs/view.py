@@ -50,7 +50,7 @@ class Clock:
         if fraction < 0.01:
             return "time left unknown yet"
         seconds = (time.monotonic() - self.started) * (1 - fraction) / fraction
-        return f"about {seconds / 60:.1f} min left"
+        return f"about {max(0.0, seconds) / 60:.1f} min left"
 
 
 def describe(record: Record) -> str:
