@@ -1,5 +1,8 @@
 """Batches: a pure function of seed and step, each window of an epoch exactly once."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdnbench.data import BatchSampler
+from gdnbench.data.batches import Feed
 from gdnbench.errors import GdnbenchError
 
 
@@ -83,3 +87,37 @@ def test_sizes_that_make_no_sense(wrong: dict[str, int]):
         sampler(**wrong)
     with pytest.raises(GdnbenchError, match="steps count from 0"):
         sampler().batch(-1)
+
+
+def test_a_feed_has_the_samplers_batches_whatever_is_asked_for_next():
+    same, feed = sampler(), Feed(sampler(), "cpu")
+    # One after another, across an epoch; again; back, as a resumed run; and ahead.
+    for step in (0, 1, 2, *range(20, 30), 29, 0, 1, 40):
+        feed.load(step)
+        assert torch.equal(feed.batch, same.batch(step)), step
+
+
+def test_a_feed_makes_the_next_batch_ahead():
+    class Counting(BatchSampler):
+        def batch(self, step):
+            made.append((step, threading.current_thread() is threading.main_thread()))
+            return super().batch(step)
+
+    made = []
+    feed = Feed(Counting(np.arange(1000), batch_size=4, seq_len=10, seed=0), "cpu")
+    feed.load(0)
+    feed.load(1)
+    deadline = time.monotonic() + 10
+    while len(made) < 3 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert made == [(0, False), (1, False), (2, False)]
+
+
+def test_an_error_in_making_a_batch_is_the_loaders():
+    class Failing(BatchSampler):
+        def batch(self, step):
+            raise OSError("the disk is gone")
+
+    feed = Feed(Failing(np.arange(1000), batch_size=4, seq_len=10, seed=0), "cpu")
+    with pytest.raises(OSError, match="the disk is gone"):
+        feed.load(0)
