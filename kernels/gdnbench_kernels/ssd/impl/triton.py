@@ -16,8 +16,7 @@ why_unavailable = hardware.why_unavailable
 
 def refuses(c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor) -> str | None:
     """Return what the kernels do not serve: head dims out of range, or other than half precision on a GPU."""
-    names = ("c", "b", "x")
-    where = None if hardware.INTERPRETED else arguments.beyond_half_on_gpu(c, b, x, names=names)
+    where = None if hardware.INTERPRETED else arguments.beyond_half_on_gpu(c, b, x, names=("c", "b", "x"))
     return where or arguments.beyond_head_dims(c, x, names=("c", "x"))
 
 
@@ -45,17 +44,10 @@ def _forward_fake(
 
 
 def _backward_fake(
-    c: Tensor,
-    b: Tensor,
-    x: Tensor,
-    g: Tensor,
-    dt: Tensor,
-    initial_state: Tensor | None,
-    do: Tensor,
-    d_final: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dc, db, dx, dg, ddt = (like.new_empty(like.shape) for like in (c, b, x, g, dt))
-    return dc, db, dx, dg, ddt, g.new_empty(0 if initial_state is None else initial_state.shape, dtype=torch.float32)
+    c: Tensor, b: Tensor, x: Tensor, g: Tensor, dt: Tensor, initial_state: Tensor | None, *rest: object
+) -> tuple[Tensor, ...]:
+    d_initial = g.new_empty(0 if initial_state is None else initial_state.shape, dtype=torch.float32)
+    return *(like.new_empty(like.shape) for like in (c, b, x, g, dt)), d_initial
 
 
 def _save(ctx: Any, arguments: tuple[Any, ...], results: tuple[Tensor, Tensor]) -> None:
@@ -67,9 +59,7 @@ def _differentiate(ctx: Any, do: Tensor | None, d_final: Tensor | None) -> tuple
     x, initial_state = ctx.saved_tensors[2], ctx.saved_tensors[5]
     if do is None:
         do = x.new_zeros(x.shape)
-    if d_final is not None:
-        d_final = d_final.contiguous() if d_final.numel() else None
-    *found, d_initial = _backward(*ctx.saved_tensors, do, d_final)
+    *found, d_initial = _backward(*ctx.saved_tensors, do, None if d_final is None else d_final.contiguous())
     return *found, None if initial_state is None else d_initial, None
 
 
