@@ -68,7 +68,7 @@ def base_spec(preset: Preset, experiment: Experiment, arm: Arm, width: int) -> R
 
 def start_spec(preset: Preset, experiment: Experiment, arm: Arm, width: int) -> RunSpec:
     """Return the run on the preset's corpus whose weights a ``fine_tune`` experiment begins with, at seed 0."""
-    own = {name: experiment.start.get(name, {}) for name in START_SECTIONS}
+    own: dict[str, Any] = {name: experiment.start.get(name, {}) for name in START_SECTIONS}
     return base_spec(preset, dataclasses.replace(experiment, corpus=None, **own), arm, width)
 
 
