@@ -4,6 +4,7 @@ Each is a custom op with a fake and autograd, for `torch.compile` and whatever e
 on, the dispatcher is left out, which takes longer than all else: same pass, same autograd.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -40,20 +41,23 @@ class Operator:
         fake: Run,
         save: Callable[[Any, tuple[Any, ...], Any], None] = lambda ctx, arguments, results: None,
         differentiate: Callable[..., Any] = _refuse,
+        mutates: tuple[str, ...] = (),
     ):
         """Define ``gdnbench::name``.
 
         Args:
             name: of the custom op.
-            function: the pass: tensors, None and numbers, by position, to a tuple of tensors, none a view of another.
+            function: the pass: tensors, None and numbers, by position, to a tensor or several, none a view of another.
                 Its annotations make the schema; `replay.replayed` says what else it must keep to.
             fake: the same, from metadata alone.
             save: ``(ctx, arguments, results)``, keeps for the backward pass what that needs.
             differentiate: ``(ctx, *gradients of results)``, returns those of the arguments.
+            mutates: the arguments that it writes.
         """
-        self.run = on_its_device(replayed(function))
+        written = [i for i, argument in enumerate(inspect.signature(function).parameters) if argument in mutates]
+        self.run = on_its_device(_marking(replayed(function), written))
         self.save, self.differentiate = save, differentiate
-        _LIBRARY.define(name + torch.library.infer_schema(function, mutates_args=()))
+        _LIBRARY.define(name + torch.library.infer_schema(function, mutates_args=mutates))
         for backend in ("CUDA", "CPU"):  # on a CPU by Triton's interpreter, for tests
             _LIBRARY.impl(name, self.run, backend)
         torch.library.register_fake(f"gdnbench::{name}", fake, lib=_LIBRARY)
@@ -77,6 +81,17 @@ class Operator:
     def _differentiable(self, run: Run, arguments: tuple[Any, ...]) -> Any:
         wanted = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in arguments)
         return _Differentiable.apply(self, run, *arguments) if wanted else run(*arguments)
+
+
+def _marking(run: Run, written: list[int]) -> Run:
+    """Let autograd know of the arguments that ``run`` writes."""
+
+    def marked(*arguments: Any) -> Any:
+        results = run(*arguments)
+        torch.autograd.graph.increment_version([arguments[i] for i in written])
+        return results
+
+    return marked if written else run
 
 
 def _looked_on() -> bool:

@@ -19,7 +19,7 @@ from triton import knobs
 from triton.runtime import driver
 
 from gdnbench_kernels import launching
-from gdnbench_kernels.tapes import Tape
+from gdnbench_kernels.tapes import Results, Tape
 from gdnbench_kernels.watching import Pass, watch
 
 MOST = 512  # metadata kept of a pass; where more come, all are forgotten
@@ -40,7 +40,7 @@ def replayed(function: Pass) -> Pass:
     _kept.append(tapes)
 
     @functools.wraps(function)
-    def call(*arguments: Any) -> tuple[Tensor, ...]:
+    def call(*arguments: Any) -> Results:
         if launching.observed():
             return function(*arguments)
         key, addresses = _metadata(arguments)

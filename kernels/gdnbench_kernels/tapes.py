@@ -12,6 +12,8 @@ from triton.runtime import driver
 
 from gdnbench_kernels.launchers import Encode, Prepared
 
+Results = Tensor | tuple[Tensor, ...]
+
 
 class Step(Protocol):
     """One thing that a pass does."""
@@ -22,19 +24,20 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tape:
-    """The steps of a pass, and which values it returns."""
+    """The steps of a pass, and which values it returns, in a tuple or one alone."""
 
     steps: list[Step]
-    results: list[int]
+    results: list[int] | int
 
-    def play(self, arguments: Sequence[Any], addresses: Sequence[int]) -> tuple[Tensor, ...]:
+    def play(self, arguments: Sequence[Any], addresses: Sequence[int]) -> Results:
         """Make the pass with these arguments, which begin at ``addresses`` (0 for what is no tensor)."""
         values, places = [*arguments], [*addresses]
         active = driver.active
         stream = active.get_current_stream(active.get_current_device())
         for step in self.steps:
             step(values, places, stream)
-        return tuple([values[i] for i in self.results])
+        results = self.results
+        return values[results] if isinstance(results, int) else tuple([values[i] for i in results])
 
 
 @dataclass(frozen=True, slots=True)

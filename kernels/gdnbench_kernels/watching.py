@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gdnbench_kernels.launchers import is_descriptor, prepare
 from gdnbench_kernels.launching import Grid, told
-from gdnbench_kernels.tapes import Call, Launch, Make, Step, Tape
+from gdnbench_kernels.tapes import Call, Launch, Make, Results, Step, Tape
 
-Pass = Callable[..., tuple[Tensor, ...]]
+Pass = Callable[..., Results]
 
 _aten = torch.ops.aten
 # What these return follows from its metadata.
@@ -31,7 +31,7 @@ _MAKERS = {
 }
 
 
-def watch(function: Pass, arguments: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], Tape | None]:
+def watch(function: Pass, arguments: tuple[Any, ...]) -> tuple[Results, Tape | None]:
     """Run a pass; return its results and its tape, if one holds what it did."""
     # Each a tensor of its own, though a caller may have given one twice: they are told apart by identity.
     own = [x.detach() if isinstance(x, Tensor) else x for x in arguments]
@@ -92,13 +92,14 @@ class _Unwritable(Exception):
     """The pass read a value on the host, or had tensors from elsewhere or in lists."""
 
 
-def _written(arguments: list[Any], done: list[_Called | _Launched], results: tuple[Tensor, ...]) -> Tape | None:
+def _written(arguments: list[Any], done: list[_Called | _Launched], results: Results) -> Tape | None:
     """Return the tape of a pass with ``arguments`` (no tensor twice) that did this; None where none can hold it."""
     writer = _Writer(arguments)
     try:
         for step in done:
             writer.write(step)
-        return Tape(writer.steps, [writer.number(x) for x in results])
+        returned = writer.number(results) if isinstance(results, Tensor) else [writer.number(x) for x in results]
+        return Tape(writer.steps, returned)
     except _Unwritable:
         return None
 

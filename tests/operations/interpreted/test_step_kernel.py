@@ -65,5 +65,5 @@ def test_one_layer_of_a_cache():
 def test_is_a_proper_operator():
     x = draw((2, 1, 2, 16, 16), torch.float32)
     tensors = [x[name] for name in ("q", "k", "v", "g", "beta", "state", "A_log", "dt_bias")]
-    torch.library.opcheck(gated_delta_step, (*tensors, 0.5, 0.7, 1.0, True))
-    torch.library.opcheck(gated_delta_step, (*tensors[:6], None, None, 0.5, 1.0, None, False))
+    torch.library.opcheck(gated_delta_step.traced, (*tensors, 0.5, 0.7, 1.0, True))
+    torch.library.opcheck(gated_delta_step.traced, (*tensors[:6], None, None, 0.5, 1.0, None, False))

@@ -1,12 +1,12 @@
 """The decode step on a GPU: one token, the state read once and written once, in place."""
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu import gates
-from gdnbench_kernels.launching import launch, on_its_device
+from gdnbench_kernels.launching import launch
+from gdnbench_kernels.operators import Operator
 
 # A program holds this much of the state in registers: small enough that several share an SM, which so has the 40 KB on
 # the way that an H200's bandwidth times its latency come to.
@@ -16,7 +16,6 @@ PROGRAMS = 264  # two for each SM of an H200; fewer heads than that are cut fine
 ELEMENTS_PER_THREAD = 32
 
 
-@on_its_device
 def step(
     q: Tensor,
     k: Tensor,
@@ -24,13 +23,12 @@ def step(
     g: Tensor,
     beta: Tensor,
     state: Tensor,
-    *,
-    scale: float,
-    normalize_qk: bool,
     A_log: Tensor | None,
     dt_bias: Tensor | None,
+    scale: float,
     gate_scale: float,
     beta_range: float | None,
+    normalize_qk: bool,
 ) -> Tensor:
     """Advance ``state`` by one token in place and return the output; see `gated_delta.api.gated_delta_rule_step`.
 
@@ -41,12 +39,12 @@ def step(
         g: log decay ``[B, HV]``, any strides; with ``A_log`` what it is made from (`gates.log_decay`).
         beta: ``[B, HV]``, any strides; with ``beta_range`` its logit (`gates.writing_strength`).
         state: ``[B, HV, K, V]``, float32 or half, each ``[K, V]`` contiguous.
-        scale: factor of the output.
-        normalize_qk: whether q and k are divided by ``sqrt(sum(x^2) + 1e-6)``.
         A_log: float32 ``[HV]``, with ``dt_bias`` or neither.
         dt_bias: float32 ``[HV]``.
+        scale: factor of the output.
         gate_scale: multiplies g and beta before their gates.
         beta_range: 1 or 2, the largest beta; None where beta is given ready.
+        normalize_qk: whether q and k are divided by ``sqrt(sum(x^2) + 1e-6)``.
 
     Returns:
         ``[B, HV, V]``, in the type of v.
@@ -146,38 +144,8 @@ def step_kernel(
     tl.store(o + (batch * HV + head) * V + column, output.to(o.dtype.element_ty), mask=column < V)
 
 
-@torch.library.custom_op("gdnbench::gated_delta_step", mutates_args=("state",))
-def gated_delta_step(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor,
-    beta: Tensor,
-    state: Tensor,
-    A_log: Tensor | None,
-    dt_bias: Tensor | None,
-    scale: float,
-    gate_scale: float,
-    beta_range: float | None,
-    normalize_qk: bool,
-) -> Tensor:
-    """Call `step` as an operator of PyTorch, for ``torch.compile``; it has no gradient."""
-    return step(
-        q,
-        k,
-        v,
-        g,
-        beta,
-        state,
-        scale=scale,
-        normalize_qk=normalize_qk,
-        A_log=A_log,
-        dt_bias=dt_bias,
-        gate_scale=gate_scale,
-        beta_range=beta_range,
-    )
-
-
-@gated_delta_step.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, *rest: object) -> Tensor:
+def _fake(q: Tensor, k: Tensor, v: Tensor, *rest: object) -> Tensor:
     return v.new_empty(v.shape)
+
+
+gated_delta_step = Operator("gated_delta_step", step, fake=_fake, mutates=("state",))  # has no gradient
