@@ -1,11 +1,13 @@
 """All that the page needs of a study, analysed once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gdnbench.presets.schema import Experiment
 from gdnbench.report import activations, transfer
 from gdnbench.report.activations import CoordinateCheck
 from gdnbench.report.comparing import Choice, choose
+from gdnbench.report.documents import Difference, differences
 from gdnbench.report.horizon import Horizons, horizons
 from gdnbench.report.study import ArmRuns, Study
 from gdnbench.report.transfer import Transfer
@@ -22,6 +24,7 @@ class Analysis:
         horizons: sweeps over the length of training and their fitted arms.
         continued: sweeps of fine-tuning and their fitted arms.
         comparisons: comparisons and their arms' choices, those without runs too.
+        texts: name of a comparison -> its arms on the texts that they scored by document.
         checks: coordinate checks and their arms' slopes.
         decodes: generation experiments and their arms.
         verdicts: at least one a claim.
@@ -32,6 +35,7 @@ class Analysis:
     horizons: tuple[tuple[Experiment, tuple[Horizons, ...]], ...]
     continued: tuple[tuple[Experiment, tuple[Transfer, ...]], ...]
     comparisons: tuple[tuple[Experiment, tuple[Choice, ...]], ...]
+    texts: Mapping[str, tuple[Difference, ...]]
     checks: tuple[tuple[Experiment, tuple[CoordinateCheck, ...]], ...]
     decodes: tuple[tuple[Experiment, tuple[ArmRuns, ...]], ...]
     verdicts: tuple[Verdict, ...]
@@ -43,12 +47,14 @@ def analyse(study: Study) -> Analysis:
     def present(experiment: Experiment) -> list[ArmRuns]:
         return [runs for runs in study.arms(experiment) if runs.own]
 
+    comparisons = tuple((e, tuple(map(choose, study.arms(e)))) for e in study.of_kind("comparison"))
     return Analysis(
         study=study,
         sweeps=tuple((e, tuple(map(transfer.analyse, present(e)))) for e in study.of_kind("lr_sweep")),
         horizons=tuple((e, tuple(map(horizons, present(e)))) for e in study.of_kind("horizon")),
         continued=tuple((e, tuple(map(transfer.analyse, present(e)))) for e in study.of_kind("fine_tune")),
-        comparisons=tuple((e, tuple(map(choose, study.arms(e)))) for e in study.of_kind("comparison")),
+        comparisons=comparisons,
+        texts={experiment.name: tuple(differences(experiment, choices, study)) for experiment, choices in comparisons},
         checks=tuple(
             (e, tuple(activations.analyse(runs, study) for runs in present(e))) for e in study.of_kind("coord_check")
         ),

@@ -9,7 +9,7 @@ import pytest
 
 from gdnbench.report import render
 from gdnbench.report.analysis import analyse
-from gdnbench.report.sections.lengths import horizon_sentences
+from gdnbench.report.sections.horizons import horizon_sentences
 from gdnbench.report.sections.texts import document_sentences, overlap_notices
 from gdnbench.report.sections.why import why_sentences
 from gdnbench.report.statistics.bootstrap import document_interval, seed_interval

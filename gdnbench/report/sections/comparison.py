@@ -1,11 +1,13 @@
 """A comparison at a matched budget: curves and losses, what it cost, and the texts by document."""
 
+from collections.abc import Sequence
+
 from gdnbench.presets.schema import Experiment
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.comparing import Choice
 from gdnbench.report.content import Block, Bullets, Figure, Figures, Notice, Text
 from gdnbench.report.cost import costs
-from gdnbench.report.documents import differences, reference_of
+from gdnbench.report.documents import Difference, reference_of
 from gdnbench.report.figures.documents import difference_dots
 from gdnbench.report.figures.training import metric_dots, training_curves
 from gdnbench.report.sections.findings import comparison_sentences
@@ -24,22 +26,22 @@ def comparison_blocks(analysis: Analysis) -> list[Block]:
     blocks: list[Block] = []
     for experiment, choices in analysis.comparisons:
         if any(choice.chosen for choice in choices):
-            blocks += _comparison(experiment, list(choices), analysis.study)
+            blocks += _comparison(experiment, list(choices), analysis)
     return blocks or [Text(text="This set holds no finished run of a comparison, so losses are not compared in it.")]
 
 
-def _comparison(experiment: Experiment, choices: list[Choice], study: Study) -> list[Block]:
+def _comparison(experiment: Experiment, choices: list[Choice], analysis: Analysis) -> list[Block]:
     shown = [choice for choice in choices if choice.chosen]
-    blocks: list[Block] = [Figures(figures=tuple(_figures(experiment, shown, study)))]
+    blocks: list[Block] = [Figures(figures=tuple(_figures(experiment, shown, analysis.study)))]
     if sentences := comparison_sentences(choices):
         blocks.append(Bullets(items=tuple(sentences)))
     blocks += [comparison_table(experiment, choices), cost_table(experiment, costs(experiment, choices))]
-    return blocks + _texts(experiment, choices, study)
+    return blocks + _texts(experiment, choices, analysis.texts[experiment.name], analysis.study)
 
 
-def _texts(experiment: Experiment, choices: list[Choice], study: Study) -> list[Block]:
+def _texts(experiment: Experiment, choices: list[Choice], found: Sequence[Difference], study: Study) -> list[Block]:
     """Return the scores by document, and what of the texts stands in the train split."""
-    found, reference = differences(experiment, choices, study), reference_of(experiment, choices)
+    reference = reference_of(experiment, choices)
     if not found or reference is None:
         return []
     arm, blocks = reference.runs.arm, list[Block]()

@@ -6,6 +6,9 @@ from gdnbench.report import numbers
 from gdnbench.report.activations import CoordinateCheck
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.comparing import METRIC, Choice
+from gdnbench.report.documents import reference_of
+from gdnbench.report.sections.horizons import length_verdict
+from gdnbench.report.sections.texts import document_sentences
 from gdnbench.report.statistics import paired_difference, position
 from gdnbench.report.transfer import Transfer
 from gdnbench.report.verdicts.activations import BOUND
@@ -27,8 +30,13 @@ def findings(analysis: Analysis) -> list[str]:
         found += drift_summary(experiment.title or experiment.name, transfers)
     for _, checks in analysis.checks:
         found += coordinate_summary(checks)
-    for _, choices in analysis.comparisons:
-        found += comparison_sentences(choices)
+    found += [sentence for _, arms in analysis.horizons for arm in arms for sentence in length_verdict(arm)]
+    for experiment, choices in analysis.comparisons:
+        said = comparison_sentences(choices)
+        if (reference := reference_of(experiment, choices)) is not None:
+            said += document_sentences(analysis.texts[experiment.name], reference.runs.arm)
+        several = len(analysis.comparisons) > 1
+        found += [f"{experiment.title or experiment.name}. {sentence}" for sentence in said] if several else said
     return found
 
 

@@ -1,19 +1,14 @@
 """Does an optimum hold beyond the runs it was found with: over the length of training, and in fine-tuning after it."""
 
-from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Block, Bullets, Figure, Figures, Heading, Text
 from gdnbench.report.figures.horizon import horizon_lines
 from gdnbench.report.figures.lr_transfer import lr_transfer
-from gdnbench.report.horizon import Horizons
 from gdnbench.report.sections.findings import transfer_sentence
-from gdnbench.report.statistics import position
+from gdnbench.report.sections.horizons import horizon_sentences
 from gdnbench.report.tables.fine_tune import fine_tune_table
 from gdnbench.report.tables.horizon import horizon_table
-from gdnbench.report.verdicts.transfer import DRIFT_BOUND, DRIFT_UNIT
 from gdnbench.report.verdicts.verdict import budget
-
-LENGTH_UNIT = "octaves per doubling of the length"
 
 
 def horizon_blocks(analysis: Analysis) -> list[Block]:
@@ -36,27 +31,6 @@ def horizon_blocks(analysis: Analysis) -> list[Block]:
             figures.append(Figure(name=name, caption=caption, plot=horizon_lines(arms), runs=tuple(sorted(records))))
     sentences = [sentence for _, arm in pairs for sentence in horizon_sentences(arm)]
     return [*blocks, Figures(figures=tuple(figures)), Bullets(items=tuple(sentences)), horizon_table(pairs)]
-
-
-def horizon_sentences(arm: Horizons) -> list[str]:
-    """Return how an arm's optimum moves with the length, and whether the verdict on its drift is the same at all."""
-    sentences = []
-    for width, slope in arm.slopes.items():
-        if slope is None or slope.low is None or slope.high is None:
-            sentences.append(f"{arm.runs.arm}, width {width}: movement with the length pending, too few seeds.")
-            continue
-        word = "falls" if slope.high < 0 else "rises" if slope.low > 0 else "is not shown to move"
-        sentences.append(
-            f"{arm.runs.arm}, width {width}: the best rate {word} with the length, "
-            f"{numbers.limits(slope, 3, LENGTH_UNIT)}."
-        )
-    known = {t: f.drift for t, f in arm.by_tokens.items() if f.drift is not None and f.drift.low is not None}
-    if len(known) > 1:
-        places = {position(drift, -DRIFT_BOUND, DRIFT_BOUND) for drift in known.values()}
-        shown = ", ".join(f"{numbers.number(d.mean, 2)} at {numbers.count(t)} tokens" for t, d in known.items() if d)
-        same = "the same at every length" if len(places) == 1 else "not the same at every length"
-        sentences.append(f"{arm.runs.arm}: the verdict on its drift over width is {same} ({shown}; {DRIFT_UNIT}).")
-    return sentences
 
 
 def continued_blocks(analysis: Analysis) -> list[Block]:
