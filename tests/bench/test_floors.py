@@ -53,6 +53,11 @@ def test_a_decode_step_has_no_backward_pass():
         floors.gated_delta_step(Shape(1, 1, 1, 16, 16), 2, "backward")
 
 
+def test_heads_of_one_group_share_what_c_and_b_make():
+    (work,) = floors.ssd(Shape(1, 64, 24, 128, 64), 2, "forward")
+    assert work.flops == pytest.approx(24 * (4 * 64 * 128 * 64 + 2 * 64 * 64 * 64) + 2 * 64 * 64 * 128)
+
+
 def test_head_and_loss_are_bound_by_three_products():
     both = floors.linear_cross_entropy(Shape(32, 2048, 1, 768, 32000), 2, "forward_backward")
     assert sum(work.flops for work in both) == 6 * 65536 * 768 * 32000

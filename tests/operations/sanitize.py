@@ -18,6 +18,7 @@ os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
 import torch
 from gdnbench_kernels.gated_delta import gated_delta_rule, gated_delta_rule_step
 from gdnbench_kernels.gated_delta.gpu import choice, segments
+from gdnbench_kernels.ssd import ssd
 
 RAW = {"normalize_qk": True, "beta_range": 2.0, "gate_scale": 0.7, "scale": 0.3}
 PACKED = [0, 1, 0, 71, 128]
@@ -60,6 +61,18 @@ def step(x: dict[str, torch.Tensor]) -> None:
     assert output.isfinite().all()
 
 
+def train_ssd(batch: int, time: int, key_dim: int, value_dim: int) -> None:
+    """Run Mamba-2's recurrence forward and backward, six heads in one group."""
+    half = {"device": "cuda", "dtype": torch.bfloat16, "requires_grad": True}
+    c, b = (torch.randn(batch, time, 1, key_dim, **half) for _ in range(2))
+    x = torch.randn(batch, time, 6, value_dim, **half)
+    dt = torch.rand(batch, time, 6, device="cuda", requires_grad=True)
+    state = torch.randn(batch, 6, key_dim, value_dim, device="cuda", requires_grad=True)
+    output, final = ssd(c, b, x, -dt, dt, initial_state=state, output_final_state=True, impl="triton")
+    (output.float().sum() + final.sum()).backward()
+    assert all(tensor.grad.isfinite().all() for tensor in (c, b, x, dt, state))
+
+
 def every_kernel(key_dim: int, value_dim: int) -> None:
     """Run them dense, packed and in pieces."""
     train(arguments(2, 70, key_dim, value_dim), None)
@@ -70,6 +83,8 @@ def every_kernel(key_dim: int, value_dim: int) -> None:
         train(arguments(1, 200, key_dim, value_dim), None)
         segments.pieces_per_sequence = cut
     step(arguments(3, 1, key_dim, value_dim))
+    train_ssd(2, 70, key_dim, value_dim)
+    train_ssd(50, 70, key_dim, 64)  # enough for pairs of heads in a program
     torch.cuda.synchronize()
 
 

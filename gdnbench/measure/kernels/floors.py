@@ -70,10 +70,12 @@ def gated_delta_step(shape: Shape, element: int, direction: Direction) -> tuple[
 def ssd(shape: Shape, element: int, direction: Direction) -> tuple[Work, ...]:
     """Return the passes of Mamba-2's recurrence with one group of b and c for all heads.
 
-    Forward, a chunk and head: c b^T, its product with x, the state's write and read = 4CKV + 2C^2(K + V); backward two
-    products for each, and the state once more. Bytes: x, dt -> y by head; b, c once.
+    Forward, a chunk and head: the product of the masked c b^T with x, the state's write and read = 4CKV + 2C^2 V, and
+    c b^T itself once for all heads, 2C^2 K; backward two products for each (those with c and b of what is summed over
+    heads), and the state once more. Bytes: x, dt -> y by head; b, c once.
     """
     square, state = _products(shape)
+    square *= (shape.V + shape.K / shape.H) / (shape.V + shape.K)
     by_head = shape.B * shape.T * shape.H
     shared = 2 * shape.B * shape.T * shape.K * element
     inputs = by_head * (shape.V * element + FLOAT32) + shared
