@@ -8,7 +8,7 @@ from gdnbench.report.sections.findings import transfer_sentence
 from gdnbench.report.sections.horizons import horizon_sentences
 from gdnbench.report.tables.fine_tune import fine_tune_table
 from gdnbench.report.tables.horizon import horizon_table
-from gdnbench.report.verdicts.verdict import budget
+from gdnbench.report.verdicts.budget import budget
 
 
 def horizon_blocks(analysis: Analysis) -> list[Block]:

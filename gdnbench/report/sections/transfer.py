@@ -14,8 +14,8 @@ from gdnbench.report.sections.why import why_sentences
 from gdnbench.report.tables.scaling import scaling_table
 from gdnbench.report.tables.transfer import drift_table, optima_table
 from gdnbench.report.transfer import Transfer
+from gdnbench.report.verdicts.budget import budget
 from gdnbench.report.verdicts.transfer import DRIFT_BOUND
-from gdnbench.report.verdicts.verdict import budget
 
 METHOD = (
     "The base learning rate is swept at every width. If a parametrization transfers it, the minima of the curves lie "

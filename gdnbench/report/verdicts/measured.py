@@ -6,7 +6,8 @@ from gdnbench.report.decoding import points
 from gdnbench.report.numbers import metric_name, quantity, significant
 from gdnbench.report.study import Study
 from gdnbench.report.transfer import analyse
-from gdnbench.report.verdicts.verdict import Verdict, budget, distance
+from gdnbench.report.verdicts.budget import budget, distance
+from gdnbench.report.verdicts.verdict import Verdict
 from gdnbench.results import Record
 
 NO_RULE = "shown only: the card states no rule for a verdict"
