@@ -102,7 +102,7 @@ def run(
         layout, q, k, v, do, dx, states, dstates, rows, dq, dk, dv, dg, dbeta: as there; ``q, k, v, do, dx`` are as
             `choice.movable` gives them.
     """
-    key_width = max(16, 1 << (layout.key_dim - 1).bit_length())
+    key_width = max(32, 1 << (layout.key_dim - 1).bit_length())
     items = layout.chunks * layout.heads * gradients.parts(layout)
     at_launch, _ = registers(2, 1)
     key_tile = [1, CHUNK, 1, key_width]
