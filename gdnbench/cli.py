@@ -125,7 +125,7 @@ def reproduce(
     )
     print(f"{len(summary.stored)} runs stored in {selected.results / name}")
     if summary.left and not summary.failed:
-        print(launch.left_line(summary, ["gdnbench", *sys.argv[1:]]))
+        print(launch.left_line(summary, limit, ["gdnbench", *sys.argv[1:]]))
     if report:
         _render(selected.results, reports, name)
     if summary.failed:

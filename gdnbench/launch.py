@@ -144,11 +144,12 @@ def check_machine(chosen: Chosen) -> None:
         ) from None
 
 
-def left_line(summary: Summary, command: Sequence[str]) -> str:
-    """Return what is left after a limit of time, and the command that goes on."""
+def left_line(summary: Summary, limit: TimeLimit | None, command: Sequence[str]) -> str:
+    """Return why it ended, what is left, and the command that goes on."""
+    why = "time is up" if limit is None or limit.left <= 0 else "no other run is expected to end in time"
     return (
-        f"time is up: about {summary.left} runs are left, {summary.left_seconds / 60:.1f} min of work one after the "
-        f"other; go on with: {shlex.join(command)}"
+        f"{why}: about {summary.left} runs are left, {summary.left_seconds / 60:.1f} min of work one after the other; "
+        f"go on with: {shlex.join(command)}"
     )
 
 

@@ -39,6 +39,19 @@ def test_all_arms_of_quicks_comparison_have_equal_parameters():
         assert spec.matched.reference == "Transformer+μP"
 
 
+@pytest.mark.parametrize("name", ["quick", "h200-125m", "paper"])
+def test_every_arm_of_a_comparison_has_the_same_budget_and_as_many_trials(name):
+    preset = load_preset(name)
+    planned = expand(preset, {}).runs
+    for experiment in (e for e in preset.experiments if e.kind == "comparison"):
+        runs = [s for s in planned if s.experiment == experiment.name and s.seed == 0]
+        trials = {arm.name: sum(spec.arm == arm.name for spec in runs) for arm in experiment.arms}
+        if experiment.name != "comparison-1.5b":  # where nothing is tuned under muP: that is its point
+            assert len(set(trials.values())) == 1, trials
+        assert all(abs(spec.matched.deviation) < 0.01 for spec in runs)
+        assert len({spec.training.steps * spec.training.batch_size * spec.training.seq_len for spec in runs}) == 1
+
+
 def test_mlp_widths_are_steps_of_16_and_differ_by_one_step_at_most():
     for spec in expand(load_preset("quick"), {}).runs:
         widths = spec.model.mlp_width
