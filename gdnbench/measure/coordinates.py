@@ -4,7 +4,7 @@ One run is one width and seed; the slopes over widths are the report's (Yang et 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -22,21 +22,28 @@ def check(
     optimizer: torch.optim.Optimizer,
     after_steps: tuple[int, ...],
     beat: Callable[[float], None] = lambda fraction: None,
+    forward: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Sizes:
     """Train on one repeated batch ``tokens [B, T + 1]`` and return the sizes on that batch, one row a site and time.
 
     Rows hold ``site``, ``after_steps``, ``rms`` (of the activation over batch, time and channel) and, after the
-    start, ``update_rms`` (of its difference to the start). There is no warm-up, clipping or decay.
+    start, ``update_rms`` (of its difference to the start). There is no warm-up, clipping or decay. ``forward`` is the
+    context of forward passes (autocast).
     """
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    start = activations(model, inputs)
+    with forward():
+        start = activations(model, inputs)
     rows: Sizes = [{"site": site, "after_steps": 0, "rms": _rms(x)} for site, x in start.items()]
     for step in range(1, max(after_steps) + 1):
         optimizer.zero_grad()
-        model.loss(inputs, targets).backward()
+        with forward():
+            loss = model.loss(inputs, targets)
+        loss.backward()
         optimizer.step()
         if step in after_steps:
-            for site, x in activations(model, inputs).items():
+            with forward():
+                found = activations(model, inputs)
+            for site, x in found.items():
                 row = {"site": site, "after_steps": step, "rms": _rms(x), "update_rms": _rms(x - start[site])}
                 rows.append(row)
         beat(step / max(after_steps))

@@ -7,17 +7,22 @@ from pathlib import Path
 
 import torch
 
+NOT_RESET = "peak_gib may be an earlier run's: this machine does not let a process begin its measurement again"
 
-def reset_peak(device: str) -> None:
-    """Start a new measurement of the peak.
 
-    On Linux this resets the kernel's high-water mark; where that is not allowed the peak is the process's so far.
+def reset_peak(device: str) -> tuple[str, ...]:
+    """Start a new measurement of the peak; return what a record must say where that is not possible.
+
+    On a CPU this resets the kernel's high-water mark, which Linux has and some containers do not allow.
     """
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    else:
-        with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        return ()
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return (NOT_RESET,)
+    return ()
 
 
 def peak_gib(device: str) -> float:

@@ -27,7 +27,7 @@ from gdnbench.runs.progress import Beat, Observer
 from gdnbench.runs.rows import Rows
 from gdnbench.runs.scores import ALSO_SPLIT
 from gdnbench.runs.sources import source_digest
-from gdnbench.runs.train import build_model, build_optimizer
+from gdnbench.runs.train import autocast, build_model, build_optimizer, in_force
 
 
 def execute(
@@ -145,6 +145,7 @@ def _coordinates(spec: RunSpec, corpus: TokenizedCorpus, store: Store, observer:
         build_optimizer(spec, model, weight_decay=0.0),
         options.after_steps,
         lambda fraction: observer.beat(Beat(run_id=spec.run_id, fraction=fraction)),
+        forward=lambda: autocast(spec),
     )
     result = Result(metrics=_parameters(spec, options.seq_len))
     finite = [row for row in sizes if all(math.isfinite(x) for x in row.values() if isinstance(x, float))]
@@ -162,15 +163,16 @@ def _decode(spec: RunSpec, corpus: TokenizedCorpus, store: Store, observer: Obse
     """Measure generation after a prompt from the corpus."""
     assert spec.decode is not None
     options = spec.decode
-    memory.reset_peak(spec.device)
+    not_reset = memory.reset_peak(spec.device)
     model = build_model(spec)
     prompt = _windows(corpus, options.batch_size, options.context).to(spec.device)
-    speed = decode.measure(
-        model,
-        prompt,
-        options.tokens,
-        lambda fraction: observer.beat(Beat(run_id=spec.run_id, fraction=fraction)),
-    )
+    with autocast(spec):
+        speed = decode.measure(
+            model,
+            prompt,
+            options.tokens,
+            lambda fraction: observer.beat(Beat(run_id=spec.run_id, fraction=fraction)),
+        )
     Rows(store.rows_path(spec.run_id), 0).close()
     weights = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**30
     return Result(
@@ -183,7 +185,8 @@ def _decode(spec: RunSpec, corpus: TokenizedCorpus, store: Store, observer: Obse
             "state_bytes": metric(speed.state_bytes, "byte"),
             "weights_gib": metric(weights, "GiB"),
             "peak_gib": metric(memory.peak_gib(spec.device), "GiB"),
-        }
+        },
+        notes=list(not_reset),
     )
 
 
@@ -242,6 +245,7 @@ def _record(
             **environment.describe(spec.device),
             "threads": torch.get_num_threads(),
             "backends": on_meta(spec.model).backends(),
+            **({"execution": to_mapping(in_force(spec))} if spec.training is not None else {}),
             **about,
         },
         started=result.started,

@@ -62,10 +62,11 @@ def train(
         Interrupted: asked to stop; a checkpoint was saved.
         GdnbenchError: a checkpoint cannot be gone on with (`gdnbench.runs.beginning.begin`), or the disk is full.
     """
-    memory.reset_peak(spec.device)
+    not_reset = memory.reset_peak(spec.device)
     trainer = Trainer(spec, corpus)
     begun = begin(spec, store, trainer, corpus, digest=digest, changed_code=changed_code)
-    result = Result(metrics={"peak_gib": metric(begun.peak_gib, "GiB")}, notes=begun.notes)
+    notes = list(dict.fromkeys([*begun.notes, *not_reset]))
+    result = Result(metrics={"peak_gib": metric(begun.peak_gib, "GiB")}, notes=notes)
     result.started, result.resumed = begun.started or started, bool(begun.started)
     rows = Rows(store.rows_path(spec.run_id), begun.rows_bytes)
 

@@ -1,6 +1,8 @@
 """The coordinate check: what it records, and that it tells a parametrization that transfers from one that does not."""
 
+import contextlib
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -124,3 +126,18 @@ def test_standard_parametrization_grows_and_the_derived_one_is_flat(site, key):
 
 def test_at_the_base_width_all_tables_are_the_same():
     assert checked(decoder("gdn", "sp")) == checked(decoder("gdn", "mup_derived")) == checked(decoder("gdn", "mup_gdn"))
+
+
+def test_a_check_under_autocast_is_near_one_without():
+    """Weights and updates stay float32; products round to 8 bits."""
+
+    def sizes(forward):
+        model = decoder()
+        groups = parameter_groups(model, model.rules, "adamw", lr=2.0**-7, weight_decay=0.0, eps=1e-8)
+        rows = check(model, tokens(), torch.optim.AdamW(groups), (1,), forward=forward)
+        return {(row["site"], row["after_steps"]): row["rms"] for row in rows}
+
+    exact, rounded = sizes(contextlib.nullcontext), sizes(partial(torch.autocast, "cpu", dtype=torch.bfloat16))
+    assert exact.keys() == rounded.keys() and exact != rounded
+    for site, size in exact.items():
+        assert rounded[site] == pytest.approx(size, rel=0.03), site

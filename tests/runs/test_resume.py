@@ -1,10 +1,13 @@
 """A run that was interrupted goes on from its checkpoint, to the same bits."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from gdnbench.data import corpora
 from gdnbench.errors import GdnbenchError
+from gdnbench.measure import memory
 from gdnbench.results import Store
 from gdnbench.runs import checkpoint
 from gdnbench.runs import execute as execution
@@ -200,7 +203,7 @@ def test_a_damaged_checkpoint_is_set_aside_named_and_run_again(tmp_path, books, 
     path.write_bytes(damage(path.read_bytes()))
     execute(spec, parts, Observer())
     assert numbers(parts, spec.run_id) == numbers(whole, spec.run_id)
-    (note,) = parts.read(spec.run_id).notes
+    (note,) = (note for note in parts.read(spec.run_id).notes if note != memory.NOT_RESET)
     assert "checkpoint.pt.corrupt" in note
     assert str(tmp_path) not in note, "records are published; where this machine keeps them is nobody's business"
     assert path.with_name("checkpoint.pt.corrupt").exists()
@@ -253,3 +256,16 @@ def test_batches_are_those_of_the_step(books):
     first, second = Trainer(spec, corpus), Trainer(run_of(books, "gdn"), corpus)
     for step in (0, 3, 11):
         assert torch.equal(first.sampler.batch(step), second.sampler.batch(step))
+
+
+def test_a_peak_that_cannot_be_measured_anew_is_on_record(tmp_path, books, monkeypatch):
+    def refused(path, *arguments, write=Path.write_text, **settings):
+        if path == Path("/proc/self/clear_refs"):
+            raise PermissionError
+        return write(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "write_text", refused)
+    spec, store = run_of(books), Store(tmp_path, "s")
+    interrupted(spec, store, stopping_after(7))
+    execute(spec, store, Observer())
+    assert store.read(spec.run_id).notes.count(memory.NOT_RESET) == 1
