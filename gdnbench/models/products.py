@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from gdnbench_kernels.precision import HALF
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 
 def products(x: Tensor, matrices: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -67,15 +66,3 @@ def _differentiate(ctx: Any, gradients: list[Tensor]) -> tuple[Tensor, list[Tens
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)
-
-
-@register_flop_formula(torch.ops.gdnbench.products)
-def _flops(x: tuple[int, int], matrices: Sequence[tuple[int, int]], **settings: Any) -> int:
-    return sum(2 * x[0] * rows * columns for rows, columns in matrices)
-
-
-@register_flop_formula(torch.ops.gdnbench.products_backward)
-def _backward_flops(
-    x: tuple[int, int], matrices: Sequence[tuple[int, int]], gradients: Sequence[tuple[int, int]], **settings: Any
-) -> int:
-    return 2 * _flops(x, matrices)

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gdnbench.errors import GdnbenchError
 from gdnbench.models import Parametrization, build_decoder, registry
 from gdnbench.models.decoder import on_meta
+from tests.models import product_flops  # noqa: F401 (registers)
 
 every_model = pytest.mark.parametrize(
     ("arch", "block", "geometry", "tied"),

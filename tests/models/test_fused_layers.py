@@ -12,6 +12,7 @@ from gdnbench.models.apart import apart
 from gdnbench.models.products import products
 from gdnbench.models.projection import Projection, project
 from gdnbench.models.roles import normal
+from tests.models import product_flops  # noqa: F401 (registers)
 
 FORMS = [(arch, block) for arch in registry.names() for block in ("controlled", "native")]
 every_form = pytest.mark.parametrize(("arch", "block"), FORMS)
