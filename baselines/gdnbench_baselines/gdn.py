@@ -119,7 +119,7 @@ class GatedDeltaNet(Mixer):
         )
         return self._output(o[:, None], gate)[:, 0], {"tail": tail, "memory": memory}
 
-    def _inputs(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+    def _inputs(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, dict[str, Any], Tensor | None]:
         """Return the output gate ``[B, T, HV V]``, what the recurrence takes, and the convolutions' new tail."""
         convs, impl, gates = self._convs(), self.impl["short_convolution"], (self.a_proj, self.b_proj)
         if self.v_conv is None:

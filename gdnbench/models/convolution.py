@@ -62,7 +62,7 @@ def convolve(
         return tuple(y for y, _ in found), rest, new
     weight = torch.cat([convolution.weight for convolution in convolutions])
     biases = [convolution.bias for convolution in convolutions if convolution.bias is not None]
-    bias = torch.cat(biases) if biases else None
+    bias = torch.cat([*biases]) if biases else None
     if tail is None and len(sizes) == 3:
         first, second, third = sizes
         outputs, rest = short_convolutions(x, weight, bias, sizes=(first, second, third), activation="silu", impl=impl)

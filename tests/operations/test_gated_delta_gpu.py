@@ -95,7 +95,7 @@ def test_every_regime(decay, keys, beta):
         pytest.skip("no half precision serves it (`allowance`); float32 does, under the interpreter")
     dtype, slack = BF16, allowance(case)
     if keys == "repeated" and beta == 2:
-        # With little decay, bfloat16 has no digits left here (gradients off by 0.5 to 0.8); float16 has three bits more.
+        # With little decay, bfloat16 has no digits left here (gradients off by 0.5 to 0.8); float16 has 3 bits more.
         dtype, slack = F16, 4 * slack
     assert mismatches(draw(case, dtype, device="cuda"), dtype, slack) == {}
 
