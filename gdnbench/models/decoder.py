@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from gdnbench.errors import GdnbenchError, WidthError
 from gdnbench.models import registry
+from gdnbench.models.apart import computed_apart
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.feedforward import build_feedforward
 from gdnbench.models.mixer import Mixer, Shared, State, StatefulLayer
-from gdnbench.models.norm import LayerNorm, RMSNorm, build_norm
+from gdnbench.models.norm import LayerNorm, RMSNorm, add_and_norm, build_norm
 from gdnbench.models.parametrization import Parametrization, Rule, apply
 from gdnbench.models.pattern import layer_mixers
 from gdnbench.models.projection import Projection
@@ -51,7 +52,7 @@ class Block(nn.Module):
         native = config.block == "native"
         kind = mixer.native_feedforward if native else "swiglu"
         norm = partial(build_norm, mixer.native_norm if native else "rms", config.width, eps=config.norm_eps)
-        self.arch = arch
+        self.arch, self.impl = arch, config.backend_of("add_norm")
         self.input_norm = norm() if native and mixer.native_norm == "layer" and layer == 0 else None
         self.mixer_norm = norm()
         self.mixer: Mixer = mixer(config, layer)
@@ -60,22 +61,29 @@ class Block(nn.Module):
         self.feedforward_norm = norm() if self.feedforward else None
 
     def forward(
-        self, x: Tensor, state: dict[str, State] | None, shared: Shared, *, step: bool = False
-    ) -> tuple[Tensor, dict[str, State] | None]:
-        """Map ``[B, T, D]`` (or ``[B, D]`` for a step); with a state, return the state after it."""
+        self, x: Tensor, y: Tensor | None, state: dict[str, State] | None, shared: Shared, *, step: bool = False
+    ) -> tuple[Tensor, Tensor | None, dict[str, State] | None]:
+        """Map a residual stream ``x [B, T, D]`` and what is still to be added to it; with a state, return the next one.
+
+        What the last layer puts out is added by the norm that comes next. Steps are without T.
+        """
         new: dict[str, State] = {}
         if self.input_norm is not None:
             x = self.input_norm(x)
         for name, (norm, layer) in self.layers().items():
+            x, normed = add_and_norm(norm, x, y, impl=self.impl)
             if step:
                 assert state is not None
-                y, carried = layer.step(norm(x), state[name], shared)
+                y, carried = layer.step(normed, state[name], shared)
             else:
-                y, carried = layer(norm(x), None if state is None else state[name], shared)
-            x = x + (self.mixer_output(y) if name == "mixer" else y)
+                y, carried = layer(normed, None if state is None else state[name], shared)
+            y = self.mixer_output(y) if name == "mixer" else y
             if carried is not None:
                 new[name] = carried
-        return x, None if state is None else new
+        if computed_apart():
+            assert y is not None
+            x, y = x + y, None
+        return x, y, None if state is None else new
 
     def layers(self) -> dict[str, tuple[RMSNorm | LayerNorm, StatefulLayer]]:
         """Return the layers that are summed into the residual stream, each with its norm, in order."""
@@ -83,6 +91,18 @@ class Block(nn.Module):
         if self.feedforward is not None and self.feedforward_norm is not None:
             layers["feedforward"] = (self.feedforward_norm, self.feedforward)
         return layers
+
+
+class _Nothing(torch.autograd.Function):
+    """What is to be added before the first layer: zeros like what others add, so that one compiled block serves all."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return torch.zeros_like(x, dtype=dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
+        return None, None
 
 
 class Decoder(nn.Module):
@@ -95,7 +115,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.rules: tuple[Rule, ...] = ()
-        self.impl = {"linear_cross_entropy": config.backend_of("linear_cross_entropy")}
+        self.impl = {operation: config.backend_of(operation) for operation in ("add_norm", "linear_cross_entropy")}
         self.running = running()
         self.residual: torch.dtype | None = None
         self.embedding = Embedding(config.vocab_size, config.width, std=config.embedding_std)
@@ -167,14 +187,21 @@ class Decoder(nn.Module):
             for mixer in {block.arch: block.mixer for block in self.block_list()}.values():
                 shared |= mixer.shares(x)
             if torch.is_grad_enabled():
-                for block in self.blocks:
-                    x = self.running.block(block, x, shared)
-                return self.running.norm(self.norm, x), None
-        states = []
+                return self._train(x, shared), None
+        y, states = None, []
         for index, block in enumerate(self.blocks):
-            x, carried = block(x, None if state is None else state[index], shared, step=step)
+            x, y, carried = block(x, y, None if state is None else state[index], shared, step=step)
             states.append(carried)
-        return self.norm(x), None if state is None else states
+        _, normed = add_and_norm(self.norm, x, y, impl=self.impl["add_norm"])
+        return normed, None if state is None else states
+
+    def _train(self, x: Tensor, shared: Shared) -> Tensor:
+        kind = x.device.type
+        products = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        y: Tensor = _Nothing.apply(x, products)
+        for block in self.blocks:
+            x, y = self.running(block, x, y, shared)
+        return add_and_norm(self.norm, x, y, impl=self.impl["add_norm"])[1]
 
     def init_state(self, batch_size: int) -> list[Any]:
         """Return the state before the first token, one entry a block."""

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+from gdnbench_kernels.add_norm import add_norm
 from gdnbench_kernels.gated_norm import gated_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,6 +58,16 @@ class LayerNorm(nn.Module):
 def build_norm(kind: Literal["rms", "layer"], size: int, *, eps: float) -> RMSNorm | LayerNorm:
     """Return the norm of the residual stream that is called ``kind``."""
     return RMSNorm(size, eps=eps) if kind == "rms" else LayerNorm(size, eps=eps)
+
+
+def add_and_norm(norm: RMSNorm | LayerNorm, x: Tensor, y: Tensor | None, *, impl: str) -> tuple[Tensor, Tensor]:
+    """Return ``x + y`` and its norm, for a residual stream and what is added to it (or nothing)."""
+    if y is None:
+        return x, norm(x)
+    if computed_apart() or isinstance(norm, LayerNorm):
+        x = x + y
+        return x, norm(x)
+    return add_norm(x, y, norm.weight, eps=norm.eps, impl=impl)
 
 
 def norm_and_gate(norm: RMSNorm, x: Tensor, gate: Tensor, *, impl: str) -> Tensor:

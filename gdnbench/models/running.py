@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -23,17 +22,9 @@ OPTIONS = {"comprehensive_padding": False}
 FORMS = 256
 
 
-@dataclass(frozen=True)
-class Running:
-    """How the parts of a training pass are called.
-
-    Attributes:
-        block: maps a block, its input ``[B, T, D]`` and what layers share (which it adds to) to its output.
-        norm: calls a norm that stands outside of blocks.
-    """
-
-    block: Callable[[nn.Module, Tensor, Shared], Tensor]
-    norm: Callable[[nn.Module, Tensor], Tensor]
+Running = Callable[[nn.Module, Tensor, Tensor, Shared], tuple[Tensor, Tensor]]
+"""Maps a block, its residual stream ``[B, T, D]``, what is still to be added to that, and what layers share (which it
+adds to) to the next stream and what is then to be added."""
 
 
 def running(
@@ -46,39 +37,34 @@ def running(
         recompute: ``cheap``: products and mixers of a block are kept for its backward pass, the rest is computed again.
         compiler: backend of `torch.compile`.
     """
-    block = _block_again if recompute == "cheap" else _block
+    run = _recomputing if recompute == "cheap" else _plain
     if not compile:
-        return Running(block, _norm)
+        return run
     torch._dynamo.config.recompile_limit = max(FORMS, torch._dynamo.config.recompile_limit)
     torch._dynamo.config.accumulated_recompile_limit = max(FORMS, torch._dynamo.config.accumulated_recompile_limit)
     options = OPTIONS if compiler == "inductor" else None
-    compiled = functools.partial(torch.compile, fullgraph=True, dynamic=False, backend=compiler, options=options)
-    return Running(compiled(block), compiled(_norm))
+    compiled: Running = torch.compile(run, fullgraph=True, dynamic=False, backend=compiler, options=options)
+    return compiled
 
 
-def _block(block: nn.Module, x: Tensor, shared: Shared) -> Tensor:
-    y: Tensor = block(x, None, shared)[0]
-    return y
+def _plain(block: nn.Module, x: Tensor, y: Tensor, shared: Shared) -> tuple[Tensor, Tensor]:
+    x, y, _ = block(x, y, None, shared)
+    return x, y
 
 
-def _norm(norm: nn.Module, x: Tensor) -> Tensor:
-    y: Tensor = norm(x)
-    return y
-
-
-def _block_again(block: nn.Module, x: Tensor, shared: Shared) -> Tensor:
+def _recomputing(block: nn.Module, x: Tensor, y: Tensor, shared: Shared) -> tuple[Tensor, Tensor]:
     # No random numbers are drawn in a block, and to look for their state would make the host wait.
     settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": _contexts}
-    y, new = checkpoint(lambda x, given: _block_alone(block, x, given), x, shared, **settings)
+    x, y, new = checkpoint(lambda x, y, given: _alone(block, x, y, given), x, y, shared, **settings)
     shared.update(new)
-    return y
+    return x, y
 
 
-def _block_alone(block: nn.Module, x: Tensor, given: Shared) -> tuple[Tensor, Shared]:
-    """Return what `_block` does and what it adds to ``given``, which stays as it is: it may be called again."""
+def _alone(block: nn.Module, x: Tensor, y: Tensor, given: Shared) -> tuple[Tensor, Tensor, Shared]:
+    """Return what `_plain` does and what it adds to ``given``, which stays as it is: it may be called again."""
     held = dict(given)
-    y = _block(block, x, held)
-    return y, {name: value for name, value in held.items() if name not in given}
+    x, y = _plain(block, x, y, held)
+    return x, y, {name: value for name, value in held.items() if name not in given}
 
 
 def _policy(context: Any, operator: Any, *arguments: Any, **settings: Any) -> CheckpointPolicy:

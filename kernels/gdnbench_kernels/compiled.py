@@ -83,6 +83,7 @@ def launches(arch: int) -> list[tuple[str, Launch]]:
         "decode step": _step,
         "short convolution": _short_convolution,
         "gated norm": _gated_norm,
+        "add norm": _add_norm,
         "linear cross entropy": _linear_cross_entropy,
     }
     found = []
@@ -163,6 +164,15 @@ def _gated_norm() -> None:
     weight = _single(128)
     y, rstd = gpu.forward(x, z, weight, 1e-5)
     gpu.backward(y, x, z, weight, rstd)
+
+
+def _add_norm() -> None:
+    """Run the residual sum and norm of rows of 768 forward and backward."""
+    from gdnbench_kernels.add_norm import gpu
+
+    x, y = (_half(8, 4096, 768) for _ in "xy")
+    total, *kept = gpu.forward(x, y, _single(768), 1e-6)
+    gpu.backward(total, y, kept[0], _single(768), kept[1], False)
 
 
 def _linear_cross_entropy() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gdnbench_kernels.add_norm import add_norm
 from gdnbench_kernels.attention import attention
 from gdnbench_kernels.gated_delta import gated_delta_rule
 from gdnbench_kernels.gated_norm import gated_norm
@@ -100,7 +101,7 @@ def inputs(
 
 
 def run(operation: str, tensors: Tensors, *, impl: str, scale: float = 0.5, **settings: Any) -> Tensors:
-    """Return ``output``, and ``state`` where the operation has one, of backend ``impl``.
+    """Return ``output``, and ``state`` where the operation has one (what is carried on), of backend ``impl``.
 
     ``settings`` are further arguments of the operation; no gradient is taken by those. A mean over tokens comes as
     their sum, so that its gradients are of size 1.
@@ -114,6 +115,9 @@ def run(operation: str, tensors: Tensors, *, impl: str, scale: float = 0.5, **se
         settings.setdefault("activation", "silu")
     if operation in ("attention", "gated_norm"):
         return {"output": function(**tensors, **settings, impl=impl)}
+    if operation == "add_norm":
+        total, normed = function(**tensors, **settings, impl=impl)
+        return {"output": normed, "state": total}
     output, state = function(**tensors, **settings, output_final_state=True, impl=impl)
     return {"output": output, "state": state}
 
@@ -252,6 +256,12 @@ def _gated_norm(case: Case, rng: torch.Generator) -> Tensors:
     return {"x": x, "z": _normal(rng, *size), "weight": 1 + 0.3 * _normal(rng, case.value_dim)}
 
 
+def _add_norm(case: Case, rng: torch.Generator) -> Tensors:
+    size = (case.batch, case.time, case.value_dim)
+    x, y = (_normal(rng, *size) * _normal(rng, *size[:2], 1).exp() for _ in "xy")
+    return {"x": x, "y": y, "weight": 1 + 0.3 * _normal(rng, case.value_dim)}
+
+
 def _linear_cross_entropy(case: Case, rng: torch.Generator) -> Tensors:
     tokens, width, words = case.batch * case.time, case.key_dim, case.value_dim
     return {
@@ -310,6 +320,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "attention": attention,
     "short_convolution": short_convolution,
     "gated_norm": gated_norm,
+    "add_norm": add_norm,
     "linear_cross_entropy": linear_cross_entropy,
 }
 _FACTORIES = {
@@ -319,5 +330,6 @@ _FACTORIES = {
     "attention": _attention,
     "short_convolution": _short_convolution,
     "gated_norm": _gated_norm,
+    "add_norm": _add_norm,
     "linear_cross_entropy": _linear_cross_entropy,
 }

@@ -84,6 +84,7 @@ OPERATIONS = {
     "wkv7": components.MIXER,
     "short_convolution": components.CONVOLUTION,
     "gated_norm": components.ELEMENTWISE,
+    "add_norm": components.ELEMENTWISE,
     "linear_cross_entropy": components.LOSS,
 }
 

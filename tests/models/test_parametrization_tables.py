@@ -218,7 +218,7 @@ RWKV7_CLASSES = {
     "zero_start": r"mixer\.o_proj|feedforward\.value",
     "lora_down": r"\.down\.weight",
     "lora_up": r"\.up\.weight",
-    "vectors": r"\.x_[rwkvag]$|(decay|rate|value_mix)\.bias|\.(k_k|k_a|r_k|norm_bias|norm_weight)$|norm\.weight",
+    "vectors": r"\.x_[rwkvag]$|(decay|rate|value_mix|norm)\.bias|\.(k_k|k_a|r_k|norm_bias|norm_weight)$|norm\.weight",
     "bonus": r"mixer\.bonus",
 }
 RWKV7 = {

@@ -63,12 +63,12 @@ def test_under_autocast(way, residual, tiny_decoder, tiny_tokens):
 
 
 def test_layers_of_a_kind_share_one_compiled_form(tiny_decoder, tiny_tokens):
-    """Whatever their weights are, and those of another model of its sizes: the norm at the end, and one block."""
+    """Whatever their weights are, and those of another model of its sizes."""
     for seed in (0, 1):
         model = tiny_decoder("gdn", depth=4, perturb=0.1 + seed)
         model.run(running(**WAYS["compiled and recomputed"], compiler=COMPILER))
         found(model, tiny_tokens(2, 18, seed))
-    assert counters["stats"]["unique_graphs"] == 2
+    assert counters["stats"]["unique_graphs"] == 1
     assert not counters["graph_break"]
     assert not counters["recompiles"]
 
@@ -97,7 +97,7 @@ def kept(model, tokens):
 
 
 def test_what_is_kept_is_what_products_put_out():
-    """By token and layer: the input, what products and attention put out and a gradient needs, and nothing else."""
+    """By token and layer: what comes in, and what products and attention put out and a gradient needs."""
     width, hidden, tokens = 64, 176, torch.randint(8, (2, 64))
     by_depth = []
     for depth in (2, 4):
@@ -107,5 +107,6 @@ def test_what_is_kept_is_what_products_put_out():
         by_depth.append(kept(model, tokens))
     heads = 4
     attention = 3 * width + width + heads  # q, k, v; the output; the logarithm of a sum by head
-    block = width + attention + width + 2 * hidden + 2  # its input; what the mixer adds to it; gate and up; two norms
+    # Its input, what is to be added to that, what the mixer adds; gate and up; a number for each norm.
+    block = 3 * width + attention + 2 * hidden + 2
     assert (by_depth[1] - by_depth[0]) / (2 * tokens.numel()) == block
