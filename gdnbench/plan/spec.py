@@ -141,15 +141,15 @@ class Execution:
     Attributes:
         compile: each kind of block is compiled (`torch.compile`) once, and serves all its layers.
         graph: a whole step (forward, backward, clipping, optimizer) is one CUDA graph; needs a GPU.
-        recompute: ``cheap``: norms, convolutions, gates and activations are computed again in the backward pass instead
-            of being kept; matrix products and mixers are kept.
+        recompute: ``cheap``: convolutions, activations, gates and inner norms are computed again in the backward pass
+            instead of being kept; matrix products, mixers and residual sums are kept. ``some``: gated norms are, too.
         micro_batch: sequences of a pass; a step's batch goes through in several, whose gradients are summed. None: all
             at once.
     """
 
     compile: bool = False
     graph: bool = False
-    recompute: Literal["none", "cheap"] = "none"
+    recompute: Literal["none", "some", "cheap"] = "none"
     micro_batch: int | None = None
 
 

@@ -9,6 +9,7 @@ from gdnbench.models.running import running
 
 WAYS = {
     "recomputed": {"recompute": "cheap"},
+    "some recomputed": {"recompute": "some"},
     "compiled": {"compile": True},
     "compiled and recomputed": {"compile": True, "recompute": "cheap"},
 }
