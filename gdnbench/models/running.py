@@ -18,7 +18,7 @@ ATTENTION = "_scaled_dot_product_"
 SOME = ("gdnbench::short_convolution", "gdnbench::short_convolutions")
 CHEAP = (*SOME, "gdnbench::gated_norm")
 # Rows of products stay as long as they are: views of padded ones would be copied for our operators.
-OPTIONS = {"comprehensive_padding": False}
+OPTIONS: dict[str, Any] = {"comprehensive_padding": False}
 # A process may train many widths and architectures: each compiles the same function anew.
 FORMS = 256
 
