@@ -25,7 +25,6 @@ def _installed() -> dict[str, type[Mixer]]:
     found = {
         module.name: mixer_of(importlib.import_module(f"gdnbench_baselines.{module.name}"))
         for module in pkgutil.iter_modules(baselines.__path__)
-        if not module.ispkg  # a folder holds what goes with the mixers
         if not module.ispkg
     }
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):

@@ -109,6 +109,7 @@ def test_speeds_come_from_records_of_the_device(tmp_path, books):
     assert "1 stored runs" in known.source
     (measured,) = known.measured
     assert measured.rate == pytest.approx(record.metric("tokens_per_s") * record.metric("flops_per_token"))
-    assert measured.beside == record.metric("beside_s") > 0
+    # Of so short a run, what the clock saw beside its steps may be nothing.
+    assert measured.beside == record.metric("beside_s") >= 0
     elsewhere = dataclasses.replace(record, environment={**record.environment, "device": "another processor"})
     assert speeds([elsewhere], "cpu").measured == ()
