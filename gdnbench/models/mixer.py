@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from gdnbench.configuration import from_mapping
 from gdnbench.models.config import ModelConfig
+from gdnbench.models.norm import LayerNorm, RMSNorm
+from gdnbench.models.serving import Serving, Slots, StepByStep
 
 State = dict[str, Tensor]
 """What a mixer carries from token to token. A state is consumed by the call that continues it: clone it to branch."""
@@ -58,6 +60,14 @@ class StatefulLayer(nn.Module, ABC):
         y, new_state = self.forward(x[:, None], state, shared)
         assert new_state is not None
         return y[:, 0], new_state
+
+    def serve(self, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float = 1.0) -> Serving:
+        """Return this layer, behind its norm and with its output times ``factor``, as generation runs it.
+
+        By default it runs `step`; a layer that is faster in another form returns that (`gdnbench.models.serving`). Its
+        matrices may be packed for it, after which `forward` computes the same with them.
+        """
+        return StepByStep(self, norm, slots, factor=factor)
 
 
 class Mixer(StatefulLayer):

@@ -33,7 +33,7 @@ def test_when_time_is_up_the_run_is_saved_and_what_is_left_is_told(tmp_path, boo
     chosen, store = preset(books, sweep(log2_lrs=[-8, -7]), training=ENDLESS), Store(tmp_path, "s")
     started = time.monotonic()
     summary = run(chosen, store, limit=TimeLimit(seconds=12))
-    assert 12 <= time.monotonic() - started < 30
+    assert 12 <= time.monotonic() - started < 120
     assert summary.stored == []
     assert not summary.failed
     assert (summary.left, summary.left_seconds) == (2, 2.0)

@@ -143,17 +143,17 @@ def test_equal_seeds_give_equal_losses_and_other_seeds_others(books):
 
 
 def test_wall_clock_ends_a_run(tmp_path, books):
-    store, record = run(tmp_path, books, training={"seconds": 0.5, "steps": 20})
+    store, record = run(tmp_path, books, training={"seconds": 0.5, "steps": 1})
     assert record.outcome == "finished"
-    assert 0.5 <= record.duration_s < 10, "a step that was begun is finished, however slow the machine"
-    assert record.metric("train_tokens") != 20 * 32, "the steps do not end it"
+    assert 0.5 <= record.duration_s < 60, "a step that was begun is finished, however slow the machine"
+    assert record.metric("train_tokens") > 32, "the steps do not end it"
     rates = [row["lr"] for row in store.rows(record.run_id)]
     assert all(0 < rate <= 2.0**-7 for rate in rates)
     assert rates[-1] < max(rates)
 
 
 def test_wall_clock_that_was_used_before_an_interruption_counts(tmp_path, books):
-    (spec,) = specs(books, training={"seconds": 0.6})
+    (spec,) = specs(books, training={"seconds": 1.5})
     store, seen = Store(tmp_path, "s"), []
     with pytest.raises(Interrupted):
         execute(spec, store, Observer(beat=seen.append, stop=lambda: bool(seen) and seen[-1].fraction > 0.5))
