@@ -12,7 +12,7 @@ DIRECTIONS = {"forward": "forward", "forward_backward": "forward and backward", 
 GATES = {"default": "as models start", "strong": "strong decay", "none": "no decay"}
 QK_NORMS = {"given": "q and k normalized beforehand", "raw": "q and k normalized by the call"}
 SCALED = "gate_scale="  # in the variant of a call with the gating normalization
-MIXERS = ("attention", "ssd", "wkv7")  # of others
+MIXERS = ("attention", "ssd", "wkv7", "kda", "gated_delta_negative")  # of others, and examples of variants
 FUSED = ("short_convolution", "gated_norm", "linear_cross_entropy")  # around the recurrence
 FAR = 3.0  # times the floor, beyond which a note must say what eats the time
 

@@ -18,7 +18,8 @@ from typing import Any
 import gdnbench_kernels
 
 OPERATIONS = (
-    "gated_delta", "ssd", "wkv7", "attention", "short_convolution", "gated_norm", "add_norm", "linear_cross_entropy",
+    "gated_delta", "ssd", "wkv7", "kda", "attention", "short_convolution", "gated_norm", "add_norm",
+    "linear_cross_entropy",
 )  # fmt: skip
 
 _resolved: set[tuple[str, str]] = set()

@@ -13,6 +13,7 @@ from gdnbench_kernels.add_norm import add_norm
 from gdnbench_kernels.attention import attention
 from gdnbench_kernels.gated_delta import gated_delta_rule
 from gdnbench_kernels.gated_norm import gated_norm
+from gdnbench_kernels.kda import kda
 from gdnbench_kernels.linear_cross_entropy import linear_cross_entropy
 from gdnbench_kernels.short_convolution import short_convolution
 from gdnbench_kernels.ssd import ssd
@@ -38,7 +39,7 @@ class Case:
         time: tokens.
         past: for attention, keys before the first query.
         heads: query and key heads (for ssd: groups of B and C).
-        group: value heads for each key head (for attention: query heads for each key head; wkv7 has 1).
+        group: value heads for each key head (for attention: query heads for each key head; wkv7, kda: 1).
         key_dim: K (for linear_cross_entropy, of batch times time tokens: D).
         value_dim: V (for linear_cross_entropy: of words).
         decay: ``none``: nothing is forgotten, so errors add up; ``default``: as a freshly initialized model forgets;
@@ -107,7 +108,7 @@ def run(operation: str, tensors: Tensors, *, impl: str, scale: float = 0.5, **se
     their sum, so that its gradients are of size 1.
     """
     function: Callable[..., Any] = _OPERATIONS[operation]
-    if operation in ("attention", "gated_delta", "linear_cross_entropy"):
+    if operation in ("attention", "gated_delta", "kda", "linear_cross_entropy"):
         settings["scale"] = scale
     if operation == "linear_cross_entropy":
         return {"output": tensors["x"].shape[0] * function(**tensors, **settings, impl=impl)}
@@ -229,6 +230,19 @@ def _wkv7(case: Case, rng: torch.Generator) -> Tensors:
     return drawn | _state(case, rng, case.heads)
 
 
+def _kda(case: Case, rng: torch.Generator) -> Tensors:
+    size = (case.batch, case.time, case.heads)
+    steps = _steps(rng, case.batch, case.time, case.heads * case.key_dim).unflatten(-1, (case.heads, case.key_dim))
+    drawn = {
+        "q": F.normalize(_normal(rng, *size, case.key_dim), dim=-1),
+        "k": _keys(case, rng),
+        "v": _normal(rng, *size, case.value_dim),
+        "g": _log_decay(case, rng, steps),
+        "beta": _strength(case, rng, *size),
+    }
+    return drawn | _state(case, rng, case.heads)
+
+
 def _attention(case: Case, rng: torch.Generator) -> Tensors:
     positions = case.past + case.time
     return {
@@ -317,6 +331,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "gated_delta": gated_delta_rule,
     "ssd": ssd,
     "wkv7": wkv7,
+    "kda": kda,
     "attention": attention,
     "short_convolution": short_convolution,
     "gated_norm": gated_norm,
@@ -327,6 +342,7 @@ _FACTORIES = {
     "gated_delta": _gated_delta,
     "ssd": _ssd,
     "wkv7": _wkv7,
+    "kda": _kda,
     "attention": _attention,
     "short_convolution": _short_convolution,
     "gated_norm": _gated_norm,

@@ -18,8 +18,8 @@ def test_the_whole_list_on_a_gpu():
     assert len({case.run_id for case in found}) == len(found), "every case has an id of its own"
     assert {case.dtype for case in found} == {"bfloat16"}
     assert {case.op for case in found} == {
-        "gated_delta", "gated_delta_step", "attention", "ssd", "wkv7", "short_convolution", "gated_norm",
-        "linear_cross_entropy",
+        "gated_delta", "gated_delta_step", "gated_delta_negative", "attention", "ssd", "wkv7", "kda",
+        "short_convolution", "gated_norm", "linear_cross_entropy",
     }  # fmt: skip
 
 

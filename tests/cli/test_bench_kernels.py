@@ -125,7 +125,7 @@ def test_a_backend_that_cannot_run_shows_why(command):
 def test_all_parts_run_on_a_cpu(command):
     ended = command(*TINY, "--gates", "default", "--decode", "2,1,16,16", "--repeats", "1", "--directions", "forward")
     assert ended.code == 0, ended.err
-    alone = ("gated_delta ", "gated_delta_step", "attention", "ssd", "wkv7")
+    alone = ("gated_delta ", "gated_delta_step", "attention", "ssd", "wkv7", "kda", "gated_delta_negative")
     for op in (*alone, "short_convolution", "gated_norm", "linear_cross_entropy"):
         assert f"\n{op}" in f"\n{ended.out}", op
     assert "torch gate_scale=0.7" in ended.out

@@ -6,6 +6,7 @@ import pytest
 import torch
 from gdnbench_kernels import testing
 from gdnbench_kernels.gated_delta.impl import torch as chunked_gated_delta
+from gdnbench_kernels.kda.impl import torch as chunked_kda
 from gdnbench_kernels.ssd.impl import torch as chunked_ssd
 from gdnbench_kernels.testing import Case
 from gdnbench_kernels.wkv7 import wkv7
@@ -13,11 +14,14 @@ from gdnbench_kernels.wkv7.impl import torch as chunked_wkv7
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-CHUNKED = {"gated_delta": chunked_gated_delta, "ssd": chunked_ssd, "wkv7": chunked_wkv7}
+CHUNKED = {"gated_delta": chunked_gated_delta, "ssd": chunked_ssd, "wkv7": chunked_wkv7, "kda": chunked_kda}
 OPERATIONS = [*CHUNKED, "attention"]
 # Lengths around the chunk of 64, and head dims that are no powers of two.
 SIZES = [(1, 5, 7), (2, 7, 5), (63, 24, 40), (64, 40, 24), (65, 5, 24), (130, 7, 40)]
-BETAS = {"gated_delta": [None, 0.0, 1.0, 2.0], "wkv7": [None, 0.0, 1.0], "ssd": [None], "attention": [None]}
+BETAS = {
+    "gated_delta": [None, 0.0, 1.0, 2.0], "kda": [None, 2.0], "wkv7": [None, 0.0, 1.0], "ssd": [None],
+    "attention": [None],
+}  # fmt: skip
 REGIMES = [
     (operation, decay, keys, beta)
     for operation in OPERATIONS
@@ -78,7 +82,13 @@ def test_gradients_by_finite_differences(operation, impl, monkeypatch):
     if operation in CHUNKED:
         monkeypatch.setattr(CHUNKED[operation], "CHUNK_SIZE", 2)
     case = Case(
-        batch=1, time=5, heads=1, group=2 if operation != "wkv7" else 1, key_dim=2, value_dim=3, decay="default"
+        batch=1,
+        time=5,
+        heads=1,
+        group=1 if operation in ("wkv7", "kda") else 2,
+        key_dim=2,
+        value_dim=3,
+        decay="default",
     )
     x = {name: t.requires_grad_() for name, t in testing.inputs(operation, case, dtype=torch.float64).items()}
 

@@ -1,4 +1,4 @@
-"""Other libraries' kernels that models may run on, on a GPU: RWKV-7's by flash-linear-attention, attention by name.
+"""Other libraries' kernels that models may run on, on a GPU: RWKV-7's, KDA's (flash-linear-attention), attention.
 
 Against float64 by our definitions, in one graph of the compiler, and in a CUDA graph.
 """
@@ -8,6 +8,7 @@ import torch
 from gdnbench_kernels import backends, testing
 from gdnbench_kernels.attention import attention
 from gdnbench_kernels.backends import BackendRefusal
+from gdnbench_kernels.kda import kda
 from gdnbench_kernels.testing import Case
 from gdnbench_kernels.wkv7 import wkv7
 
@@ -17,8 +18,8 @@ pytestmark = [
 ]
 
 BF16 = torch.bfloat16
-CALLS = [("wkv7", "fla"), ("attention", "flash"), ("attention", "cudnn")]
-OPERATIONS = {"wkv7": wkv7, "attention": attention}
+CALLS = [("wkv7", "fla"), ("kda", "fla"), ("attention", "flash"), ("attention", "cudnn")]
+OPERATIONS = {"wkv7": wkv7, "kda": kda, "attention": attention}
 call = pytest.mark.parametrize(("operation", "impl"), CALLS)
 
 
@@ -50,8 +51,13 @@ def test_lengths(operation, impl, time):
 
 @pytest.mark.parametrize("decay", ["none", "strong"])
 @pytest.mark.parametrize("keys", ["random", "correlated"])
-def test_decays_and_keys_of_rwkv7(decay, keys):
-    check("wkv7", "fla", case_of("wkv7", decay=decay, keys=keys))
+@pytest.mark.parametrize("operation", ["wkv7", "kda"])
+def test_decays_and_keys(operation, decay, keys):
+    check(operation, "fla", case_of(operation, decay=decay, keys=keys))
+
+
+def test_kda_serves_strengths_up_to_2():
+    check("kda", "fla", case_of("kda", beta=2.0))
 
 
 @call
@@ -103,7 +109,7 @@ def test_it_can_be_captured_in_a_cuda_graph(operation, impl):
         assert testing.relative_error(one, other) < 1e-2, name
 
 
-@pytest.mark.parametrize(("operation", "impl"), CALLS[1:])
+@pytest.mark.parametrize(("operation", "impl"), CALLS[2:])
 def test_what_a_kernel_does_not_serve_is_refused_and_not_run_by_another(operation, impl):
     x = testing.inputs(operation, case_of(operation, key_dim=512, value_dim=512), dtype=BF16, device="cuda")
     with pytest.raises(BackendRefusal, match=rf"\(backend '{impl}'\); served here by: .*torch"):
@@ -113,6 +119,6 @@ def test_what_a_kernel_does_not_serve_is_refused_and_not_run_by_another(operatio
         attention(**x, scale=0.5, impl=impl)
 
 
-@pytest.mark.parametrize(("operation", "impl"), CALLS[1:])
+@pytest.mark.parametrize(("operation", "impl"), CALLS[2:])
 def test_one_query_sees_all_keys_before_it(operation, impl):
     check(operation, impl, case_of(operation, time=1, past=70))

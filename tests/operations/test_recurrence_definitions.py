@@ -86,6 +86,31 @@ def test_wkv7_is_equation_17(decay, impl):
 
 
 @both
+@pytest.mark.parametrize("decay", testing.DECAYS)
+@pytest.mark.parametrize("beta", [None, 2.0])
+def test_kda_is_equation_1(decay, beta, impl):
+    """Kimi Linear, eq. 1, S [K, V]: S_t = (I - beta k k^T) Diag(alpha) S_{t-1} + beta k v^T, o = S^T q."""
+    x = testing.inputs("kda", Case(**{**vars(CASE), "decay": decay, "beta": beta}), dtype=F64)
+    outputs, states = torch.zeros_like(x["v"]), torch.zeros_like(x["initial_state"])
+    for b in range(CASE.batch):
+        for head in range(CASE.heads):
+            S = x["initial_state"][b, head]
+            for t in range(CASE.time):
+                q, k, v, g, strength = (x[name][b, t, head] for name in ("q", "k", "v", "g", "beta"))
+                removal = torch.eye(CASE.key_dim, dtype=F64) - strength * torch.outer(k, k)
+                S = removal @ torch.diag(g.exp()) @ S + strength * torch.outer(k, v)
+                outputs[b, t, head] = 0.5 * q @ S
+            states[b, head] = S
+    assert_equal(testing.run("kda", x, impl=impl, scale=0.5), outputs, states)
+
+
+def test_kda_with_one_decay_a_head_is_the_gated_delta_rule():
+    x = testing.inputs("gated_delta", CASE, dtype=F64)
+    channels = {**x, "g": x["g"][..., None].expand_as(x["k"])}
+    assert_equal(testing.run("kda", channels, impl="torch"), *testing.run("gated_delta", x, impl="torch").values())
+
+
+@both
 @pytest.mark.parametrize("past", [0, 3])
 @pytest.mark.parametrize("case", [CASE, GROUPED, Case(batch=1, time=1, key_dim=3, value_dim=4, group=2)])
 def test_attention_is_a_masked_softmax(case, past, impl):
@@ -102,7 +127,7 @@ def test_attention_is_a_masked_softmax(case, past, impl):
     assert_equal(testing.run("attention", x, impl=impl, scale=0.5), outputs)
 
 
-@pytest.mark.parametrize("operation", ["gated_delta", "ssd", "wkv7"])
+@pytest.mark.parametrize("operation", ["gated_delta", "ssd", "wkv7", "kda"])
 def test_absent_state_is_a_zero_state(operation):
     x = testing.inputs(operation, CASE, dtype=F64)
     zero = {**x, "initial_state": torch.zeros_like(x["initial_state"])}

@@ -98,6 +98,19 @@ def wkv7(shape: Shape, element: int, direction: Direction) -> tuple[Work, ...]:
     return passes(forward, Work(22 * state + 18 * square, tokens * (2 * inputs + output)), direction)
 
 
+def kda(shape: Shape, element: int, direction: Direction) -> tuple[Work, ...]:
+    """Return the passes of Kimi delta attention: the products of the gated delta rule, with a decay for every channel.
+
+    Bytes: q, k, v, g (float32), beta -> o.
+    """
+    square, state = _products(shape)
+    tokens = shape.B * shape.T * shape.H
+    inputs = (2 * shape.K + shape.V) * element + (shape.K + 1) * FLOAT32
+    forward = Work(6 * state + 4 * square, tokens * (inputs + shape.V * element))
+    backward = Work(16 * state + 10 * square, tokens * (2 * inputs + shape.V * element))
+    return passes(forward, backward, direction)
+
+
 def attention(shape: Shape, element: int, direction: Direction) -> tuple[Work, ...]:
     """Return the passes of causal softmax attention: half of the T x T pairs; backward 2.5 times the products."""
     pairs = shape.B * shape.H * shape.T * shape.T / 2

@@ -1,5 +1,6 @@
 """The gated delta rule and its decode step, through the public operator, every backend by its name."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -105,6 +106,15 @@ gated_delta = Operation(
     why_unavailable=why_unavailable,
     what_ran=what_ran,
 )
+
+
+def _negative_inputs(case: KernelCase, seed: int) -> Tensors:
+    """Draw as the plain rule does, with writing strengths up to 2: eigenvalues of a token's transition down to -1."""
+    drawn = _inputs(case, seed)
+    return drawn | {"beta": 2 * drawn["beta"]}
+
+
+gated_delta_negative = dataclasses.replace(gated_delta, inputs=_negative_inputs)
 
 
 def _step_inputs(case: KernelCase, seed: int) -> Tensors:
