@@ -17,10 +17,12 @@ from typing import Any
 
 import gdnbench_kernels
 
-OPERATIONS = (
+TRAINING = (
     "gated_delta", "ssd", "wkv7", "kda", "attention", "short_convolution", "gated_norm", "add_norm",
-    "linear_cross_entropy",
+    "linear_cross_entropy", "gated_delta_decode", "ssd_decode",
 )  # fmt: skip
+DECODING = ("fused_linear",)  # of one token of generation: without gradients
+OPERATIONS = TRAINING + DECODING
 
 _resolved: set[tuple[str, str]] = set()
 

@@ -194,7 +194,7 @@ def test_tracing_reads_no_values(validate):
 
 
 @pytest.mark.parametrize("warm", [True, False])
-@pytest.mark.parametrize("operation", backends.OPERATIONS)
+@pytest.mark.parametrize("operation", backends.TRAINING)
 def test_operations_trace_without_a_graph_break(operation, warm, monkeypatch):
     torch.compiler.reset()
     # The chunked form of wkv7 reads its smallest decay on a CPU.

@@ -9,7 +9,7 @@ from gdnbench_kernels.backends import BackendUnavailable
 from gdnbench_kernels.testing import Case
 
 CASE = Case(batch=2, time=4, heads=2, group=1, key_dim=3, value_dim=3)
-ARGUMENTS = [(op, name) for op in backends.OPERATIONS for name in testing.inputs(op, CASE, dtype=torch.float32)]
+ARGUMENTS = [(op, name) for op in backends.TRAINING for name in testing.inputs(op, CASE, dtype=torch.float32)]
 every_argument = pytest.mark.parametrize(("operation", "name"), ARGUMENTS)
 
 
@@ -54,7 +54,7 @@ def test_state_of_another_size(operation):
     refuse(operation, "initial_state", lambda x: x[:, :, :-1])
 
 
-@pytest.mark.parametrize("operation", backends.OPERATIONS)
+@pytest.mark.parametrize("operation", backends.TRAINING)
 @pytest.mark.parametrize("empty", [lambda x: x[:0], lambda x: x[:, :0] if x.ndim > 1 else x], ids=["batch", "time"])
 def test_nothing_to_do(operation, empty):
     x = {name: empty(t) for name, t in testing.inputs(operation, CASE, dtype=torch.float32).items()}
@@ -72,7 +72,7 @@ def test_heads_that_do_not_divide(operation, shared):
         testing.run(operation, x | tripled, impl="torch")
 
 
-@pytest.mark.parametrize("operation", backends.OPERATIONS)
+@pytest.mark.parametrize("operation", backends.TRAINING)
 def test_unknown_backend_names_those_that_exist(operation):
     with pytest.raises(BackendUnavailable, match=r"'tirton'.*reference.*torch"):
         testing.run(operation, testing.inputs(operation, CASE, dtype=torch.float32), impl="tirton")
