@@ -19,9 +19,9 @@ import gdnbench_kernels
 
 TRAINING = (
     "gated_delta", "ssd", "wkv7", "kda", "attention", "short_convolution", "gated_norm", "add_norm",
-    "linear_cross_entropy", "gated_delta_decode", "ssd_decode",
+    "linear_cross_entropy",
 )  # fmt: skip
-DECODING = ("fused_linear",)  # of one token of generation: without gradients
+DECODING = ("fused_linear", "gated_delta_decode", "ssd_decode")  # of one token of generation: without gradients
 OPERATIONS = TRAINING + DECODING
 
 _resolved: set[tuple[str, str]] = set()

@@ -56,6 +56,25 @@ def contiguous_rows(**tensors: Tensor) -> None:
             raise ValueError(f"{name}: expected a contiguous last dimension, got strides {list(x.stride())}")
 
 
+def contiguous(**tensors: Tensor) -> None:
+    """Raise `ValueError` for the first tensor that is not contiguous."""
+    for name, x in tensors.items():
+        if not x.is_contiguous():
+            raise ValueError(f"{name}: expected a contiguous tensor, got strides {list(x.stride())}")
+
+
+def rows(name: str, x: Tensor) -> None:
+    """Raise `ValueError` unless ``x`` is ``[B, channels]`` of at least one row and one channel."""
+    if x.ndim != 2 or 0 in x.shape:
+        raise ValueError(f"{name}: expected [B, channels], at least one of each, got {list(x.shape)}")
+
+
+def memory(name: str, x: Tensor) -> None:
+    """Raise `ValueError` unless ``x`` is ``[B, heads, K, V]`` of at least one number a row."""
+    if x.ndim != 4 or 0 in x.shape[1:]:
+        raise ValueError(f"{name}: expected [B, heads, K, V], at least one of each, got {list(x.shape)}")
+
+
 def packed_sequences(cu_seqlens: Tensor, name: str, x: Tensor) -> int:
     """Return the number of sequences that ``cu_seqlens`` cuts ``x [1, T, ...]`` into; `ValueError` unless it may."""
     if cu_seqlens.dtype not in (torch.int32, torch.int64) or cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2:

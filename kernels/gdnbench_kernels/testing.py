@@ -12,11 +12,13 @@ from torch.nn import functional as F
 from gdnbench_kernels.add_norm import add_norm
 from gdnbench_kernels.attention import attention
 from gdnbench_kernels.gated_delta import gated_delta_rule
+from gdnbench_kernels.gated_delta_decode import gated_delta_decode
 from gdnbench_kernels.gated_norm import gated_norm
 from gdnbench_kernels.kda import kda
 from gdnbench_kernels.linear_cross_entropy import linear_cross_entropy
 from gdnbench_kernels.short_convolution import short_convolution
 from gdnbench_kernels.ssd import ssd
+from gdnbench_kernels.ssd_decode import ssd_decode
 from gdnbench_kernels.wkv7 import wkv7
 
 Tensors = dict[str, Tensor]
@@ -38,7 +40,7 @@ class Case:
         batch: sequences.
         time: tokens.
         past: for attention, keys before the first query.
-        heads: query and key heads (for ssd: groups of B and C).
+        heads: query and key heads (for ssd and ssd_decode: groups of B and C).
         group: value heads for each key head (for attention: query heads for each key head; wkv7, kda: 1).
         key_dim: K (for linear_cross_entropy, of batch times time tokens: D).
         value_dim: V (for linear_cross_entropy: of words).
@@ -49,7 +51,7 @@ class Case:
             system of a chunk is then as far from the identity as it gets).
         beta: writing strength of the delta rule (wkv7: in-context rate, stable up to 1); None draws from (0, 1).
         state: whether there is an initial state.
-        width: of a short convolution, whose channels are those of all value heads.
+        width: of a short convolution, whose own channels are those of all value heads.
     """
 
     batch: int = 2
@@ -90,6 +92,10 @@ BUDGETS = {
 SUMMED, SUMMED_FACTOR = ("d_A_log", "d_dt_bias"), 5.0
 
 
+# What an operation of one token writes in place.
+IN_PLACE = {"gated_delta_decode": ("ring", "memory"), "ssd_decode": ("ring", "memory")}
+
+
 def inputs(
     operation: str, case: Case, *, dtype: torch.dtype, device: str = "cpu", draw_on: str = "cpu", seed: int = 0
 ) -> Tensors:
@@ -104,12 +110,16 @@ def inputs(
 def run(operation: str, tensors: Tensors, *, impl: str, scale: float = 0.5, **settings: Any) -> Tensors:
     """Return ``output``, and ``state`` where the operation has one (what is carried on), of backend ``impl``.
 
+    What it writes in place (`IN_PLACE`) is returned by name, and the tensor given stays as it is.
     ``settings`` are further arguments of the operation; no gradient is taken by those. A mean over tokens comes as
     their sum, so that its gradients are of size 1.
     """
     function: Callable[..., Any] = _OPERATIONS[operation]
     if operation in ("attention", "gated_delta", "kda", "linear_cross_entropy"):
         settings["scale"] = scale
+    if operation in IN_PLACE:
+        written = {name: tensors[name].clone() for name in IN_PLACE[operation]}
+        return {"output": function(**{**tensors, **written}, **settings, impl=impl), **written}
     if operation == "linear_cross_entropy":
         return {"output": tensors["x"].shape[0] * function(**tensors, **settings, impl=impl)}
     if operation == "short_convolution":
@@ -285,6 +295,45 @@ def _linear_cross_entropy(case: Case, rng: torch.Generator) -> Tensors:
     }
 
 
+def _gated_delta_decode(case: Case, rng: torch.Generator) -> Tensors:
+    value_heads = case.heads * case.group
+    channels = 2 * case.heads * case.key_dim + value_heads * case.value_dim
+    drawn = _convolved_next(case, rng, channels)
+    return drawn | {
+        "g": _normal(rng, case.batch, value_heads),
+        "beta": _normal(rng, case.batch, value_heads),
+        "memory": _normal(rng, case.batch, value_heads, case.key_dim, case.value_dim),
+        "A_log": _normal(rng, value_heads),
+        "dt_bias": _normal(rng, value_heads) - 3,
+    }
+
+
+def _ssd_decode(case: Case, rng: torch.Generator) -> Tensors:
+    heads = case.heads * case.group
+    channels = heads * case.value_dim + 2 * case.heads * case.key_dim
+    drawn = _convolved_next(case, rng, channels)
+    return drawn | {
+        "dt": _normal(rng, case.batch, heads),
+        "bias": _normal(rng, channels),
+        "memory": _normal(rng, case.batch, heads, case.key_dim, case.value_dim),
+        "A_log": _normal(rng, heads),
+        "dt_bias": _normal(rng, heads) - 3,
+        "D": _normal(rng, heads),
+    }
+
+
+def _convolved_next(case: Case, rng: torch.Generator, channels: int) -> Tensors:
+    """Return a convolution's next input, its taps, and a ring of rows that are shorter than it and longer."""
+    seen = torch.randint(3 * case.width, (case.batch,), generator=rng, device=rng.device, dtype=torch.int32)
+    written = torch.arange(case.width, device=rng.device) < seen[:, None]
+    return {
+        "x": _normal(rng, case.batch, channels),
+        "weight": _normal(rng, channels, case.width),
+        "ring": _normal(rng, case.batch, case.width, channels) * written[:, :, None],
+        "lengths": seen,
+    }
+
+
 def _normal(rng: torch.Generator, *size: int) -> Tensor:
     return torch.randn(size, generator=rng, dtype=torch.float64, device=rng.device)
 
@@ -330,6 +379,8 @@ def _state(case: Case, rng: torch.Generator, heads: int) -> Tensors:
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "gated_delta": gated_delta_rule,
     "ssd": ssd,
+    "gated_delta_decode": gated_delta_decode,
+    "ssd_decode": ssd_decode,
     "wkv7": wkv7,
     "kda": kda,
     "attention": attention,
@@ -341,6 +392,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 _FACTORIES = {
     "gated_delta": _gated_delta,
     "ssd": _ssd,
+    "gated_delta_decode": _gated_delta_decode,
+    "ssd_decode": _ssd_decode,
     "wkv7": _wkv7,
     "kda": _kda,
     "attention": _attention,

@@ -5,15 +5,10 @@ import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.gated_delta.gpu import gates
+from gdnbench_kernels.gpu import tiles
+from gdnbench_kernels.gpu.sums import sum_2, sum_3
 from gdnbench_kernels.launching import launch
 from gdnbench_kernels.operators import Operator
-
-# A program holds this much of the state in registers: small enough that several share an SM, which so has the 40 KB on
-# the way that an H200's bandwidth times its latency come to.
-TILE_BYTES = 16 * 1024
-SECTOR_BYTES = 32  # the least that a row of a tile takes of memory
-PROGRAMS = 264  # two for each SM of an H200; fewer heads than that are cut finer
-ELEMENTS_PER_THREAD = 32
 
 
 def step(
@@ -54,8 +49,7 @@ def step(
     if state.stride()[2:] != (value_dim, 1):
         raise ValueError(f"state: expected contiguous [K, V], got strides {state.stride()}")
     o = v.new_empty(v.shape)
-    columns = _columns(batch * value_heads, key_dim, value_dim, state.element_size())
-    rows = triton.next_power_of_2(key_dim)
+    columns = tiles.columns(batch * value_heads, key_dim, value_dim, state.element_size())
     launch(
         step_kernel,
         (batch * value_heads * triton.cdiv(value_dim, columns),),
@@ -76,29 +70,16 @@ def step(
         beta_range=beta_range,
         K=key_dim,
         V=value_dim,
-        BK=rows,
+        BK=triton.next_power_of_2(key_dim),
         BV=columns,
         NORMALIZE=normalize_qk,
-        num_warps=min(8, max(1, rows * columns // (32 * ELEMENTS_PER_THREAD))),
+        num_warps=tiles.warps(key_dim, columns),
     )
     return o
 
 
 def _strides(**tensors: Tensor) -> dict[str, int]:
     return {f"{name}_s{letter}": x.stride(dim) for name, x in tensors.items() for dim, letter in enumerate("bh")}
-
-
-def _columns(heads: int, key_dim: int, value_dim: int, element_size: int) -> int:
-    """Return how many columns of a head's state one program takes: a power of two that divides V where it can."""
-    columns = 8
-    while value_dim % (2 * columns) == 0:
-        wider = 2 * columns
-        too_large = triton.next_power_of_2(key_dim) * wider * element_size > TILE_BYTES
-        too_few = heads * (value_dim // wider) < PROGRAMS
-        if (too_large or too_few) and columns * element_size >= SECTOR_BYTES:
-            break
-        columns = wider
-    return columns
 
 
 @triton.jit(do_not_specialize=["scale", "gate_scale"])
@@ -130,18 +111,28 @@ def step_kernel(
         decay = gates.log_decay(decay, tl.load(A_log + head), tl.load(dt_bias + head), gate_scale)
     decay = tl.exp(decay)
     strength = gates.writing_strength(strength, gate_scale, beta_range)
-    if NORMALIZE:
-        q_row *= tl.rsqrt(tl.sum(q_row * q_row, 0) + gates.L2_EPS)
-        k_row *= tl.rsqrt(tl.sum(k_row * k_row, 0) + gates.L2_EPS)
-
-    # The output from the old state, so that both sums over K are one step: S'^T q = decay S^T q + (k . q) delta.
-    recalled = decay * tl.sum(k_row[:, None] * S, 0)
-    read = decay * tl.sum(q_row[:, None] * S, 0)
-    delta = strength * (value - recalled)
-    S = decay * S + k_row[:, None] * delta[None, :]
+    S, output = advance(S, q_row, k_row, value, decay, strength, scale, NORMALIZE)
     tl.store(state, S.to(state.dtype.element_ty), mask=inside)
-    output = scale * (read + tl.sum(q_row * k_row, 0) * delta)
     tl.store(o + (batch * HV + head) * V + column, output.to(o.dtype.element_ty), mask=column < V)
+
+
+@triton.jit
+def advance(S, q, k, value, decay, strength, scale, NORMALIZE: tl.constexpr):
+    """Return the next state ``[BK, BV]`` and the output ``[BV]``; q and k ``[BK]`` raw if they are to be normalized.
+
+    The output is of the old state, ``S'^T q = decay S^T q + (k . q) delta``, and norms are factors of sums: so that all
+    sums over K are two, that wait for nothing but q and k.
+    """
+    recalled, read = sum_2(k[:, None] * S, q[:, None] * S, 0)
+    qq, kk, qk = sum_3(q * q, k * k, q * k, 0)
+    if NORMALIZE:
+        of_k = tl.rsqrt(kk + gates.L2_EPS)
+        scale *= tl.rsqrt(qq + gates.L2_EPS)
+    else:
+        of_k = 1.0
+    delta = strength * (value - decay * of_k * recalled)
+    S = decay * S + (of_k * k)[:, None] * delta[None, :]
+    return S, scale * (decay * read + of_k * qk * delta)
 
 
 def _fake(q: Tensor, k: Tensor, v: Tensor, *rest: object) -> Tensor:
