@@ -21,7 +21,8 @@ TRAINING = (
     "gated_delta", "ssd", "wkv7", "kda", "attention", "short_convolution", "gated_norm", "add_norm",
     "linear_cross_entropy",
 )  # fmt: skip
-DECODING = ("fused_linear", "gated_delta_decode", "ssd_decode")  # of one token of generation: without gradients
+# Of one token of generation: without gradients.
+DECODING = ("fused_linear", "gated_delta_decode", "ssd_decode", "attention_decode")
 OPERATIONS = TRAINING + DECODING
 
 _resolved: set[tuple[str, str]] = set()
