@@ -59,11 +59,17 @@ def kda(
     return output, state if output_final_state else None
 
 
-@in_full_precision
 def kda_step(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, state: Tensor, *, scale: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Advance the recurrence of `kda` by one token; shapes are those of `kda` without T."""
+    return _advance(q, k, v, g, beta, state, scale=scale)
+
+
+@in_full_precision
+def _advance(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, state: Tensor, *, scale: float
+) -> tuple[Tensor, Tensor]:
     decayed = g.exp()[..., None] * state
     delta = beta[..., None] * (v - torch.einsum("bhk,bhkv->bhv", k, decayed))
     state = decayed + k[..., :, None] * delta[..., None, :]
