@@ -34,6 +34,8 @@ app = typer.Typer(
 
 bench = typer.Typer(rich_markup_mode=None, help="Time parts of the suite on this machine.")
 app.add_typer(bench, name="bench")
+quality = typer.Typer(rich_markup_mode=None, help="Whether models still compute what they computed.")
+app.add_typer(quality, name="quality")
 
 # Typer carries its own copy of click, whose errors it does not export by name.
 UsageProblem: type[Exception] = next(
@@ -518,6 +520,22 @@ def bench_check(
             )
         )
     raise typer.Exit(check.WORSE if check.WORSE in codes else max(codes))
+
+
+@quality.command("check")
+def quality_check(
+    parts: Annotated[str, typer.Option(help="fingerprints, trainings; default: both")] = "",
+    update: Annotated[bool, typer.Option("--update", help="store what is computed now where it differs")] = False,
+    reason: Annotated[str, typer.Option(help="with --update: why numbers change; stored with them")] = "",
+) -> None:
+    """Compute losses and gradients of every mixer and table again, and short trainings, and compare with stored ones.
+
+    Exit code 1: something is not as stored.
+    """
+    from gdnbench.quality import check
+
+    chosen = _words(parts) or list(check.PARTS)
+    raise typer.Exit(_print(check.check(parts=chosen, update=update, reason=reason, progress=_progress)))
 
 
 @app.callback(invoke_without_command=True)

@@ -134,12 +134,12 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: Tensor, state: list[Any] | None = None) -> tuple[Tensor, list[Any] | None]:
         """Return logits ``[B, T, vocabulary]`` of ``tokens [B, T]``; with a state, continue and return the new one."""
-        x, new_state = self._run(self.embedding(tokens), state, step=False)
+        x, new_state = self._run(tokens, state, step=False)
         return self.logits(x), new_state
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """Return what the head reads of ``tokens [B, T]``: the last norm's output ``[B, T, D]``."""
-        return self._run(self.embedding(tokens), None, step=False)[0]
+        return self._run(tokens, None, step=False)[0]
 
     def run(self, how: Running, *, residual: torch.dtype | None = None) -> None:
         """Choose how training passes run, and the type of the residual stream under autocast; None: the embedding's."""
@@ -151,7 +151,7 @@ class Decoder(nn.Module):
         Logits never exist whole; as everywhere, products are in the type of autocast and sums in float32 or wider.
         """
         x, targets = self.hidden(tokens).flatten(0, 1), targets.flatten()
-        weight, scale = self._head()
+        weight, scale = self.head_matrix()
         return linear_cross_entropy(x, weight, targets, scale=scale, impl=self.impl["linear_cross_entropy"])
 
     def scores(self, tokens: Tensor, targets: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ class Decoder(nn.Module):
 
         It is 0 where a target is -100. Logits never exist whole, and are not rounded.
         """
-        x, (weight, scale) = self.hidden(tokens).flatten(0, 1), self._head()
+        x, (weight, scale) = self.hidden(tokens).flatten(0, 1), self.head_matrix()
         impl = self.impl["linear_cross_entropy"]
         return linear_cross_entropy_scores(x, weight, targets.flatten(), scale=scale, impl=impl).view_as(targets)
 
@@ -167,7 +167,7 @@ class Decoder(nn.Module):
         """Map what `hidden` returns ``[..., D]`` to logits ``[..., vocabulary]``."""
         return self.logit_scale(F.linear(x, self.embedding.weight)) if self.config.tied else self.head(x)
 
-    def _head(self) -> tuple[Tensor, float]:
+    def head_matrix(self) -> tuple[Tensor, float]:
         """Return the matrix ``[vocabulary, D]`` and the factor that make logits."""
         if self.config.tied:
             return self.embedding.weight, self.logit_scale.value
@@ -175,25 +175,47 @@ class Decoder(nn.Module):
 
     def step(self, tokens: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
         """Return logits ``[B, vocabulary]`` of one token each ``[B]``, and the state after; ``state`` is consumed."""
-        x, new_state = self._run(self.embedding(tokens), state, step=True)
+        x, new_state = self._run(tokens, state, step=True)
         assert new_state is not None
         return self.logits(x), new_state
 
-    def _run(self, x: Tensor, state: list[Any] | None, *, step: bool) -> tuple[Tensor, list[Any] | None]:
+    def prefill(self, tokens: Tensor, state: list[Any]) -> tuple[Tensor, Tensor | None, list[Any]]:
+        """Continue a state by ``tokens [B, T]``, of which only the last position is read.
+
+        Returns:
+            The residual stream there ``[B, D]``, what the last norm still adds to it, and the new state.
+        """
+        x, y, new_state = self._through(self._stream(tokens), state, {}, step=False)
+        return x[:, -1], None if y is None else y[:, -1], new_state
+
+    def _stream(self, tokens: Tensor) -> Tensor:
+        """Return the residual stream that tokens begin."""
+        x = self.embedding(tokens)
         if self.residual is not None and torch.is_autocast_enabled(x.device.type):
-            x = x.to(self.residual)
+            return x.to(self.residual)
+        return x
+
+    def _run(self, tokens: Tensor, state: list[Any] | None, *, step: bool) -> tuple[Tensor, list[Any] | None]:
+        x = self._stream(tokens)
         shared: Shared = {}
         if state is None:
             for mixer in {block.arch: block.mixer for block in self.block_list()}.values():
                 shared |= mixer.shares(x)
             if torch.is_grad_enabled():
                 return self._train(x, shared), None
+        x, y, states = self._through(x, state, shared, step=step)
+        _, normed = add_and_norm(self.norm, x, y, impl=self.impl["add_norm"])
+        return normed, None if state is None else states
+
+    def _through(
+        self, x: Tensor, state: list[Any] | None, shared: Shared, *, step: bool
+    ) -> tuple[Tensor, Tensor | None, list[Any]]:
+        """Run all blocks; return the residual stream, what is still to be added to it, and the blocks' new states."""
         y, states = None, []
         for index, block in enumerate(self.blocks):
             x, y, carried = block(x, y, None if state is None else state[index], shared, step=step)
             states.append(carried)
-        _, normed = add_and_norm(self.norm, x, y, impl=self.impl["add_norm"])
-        return normed, None if state is None else states
+        return x, y, states
 
     def _train(self, x: Tensor, shared: Shared) -> Tensor:
         kind = x.device.type

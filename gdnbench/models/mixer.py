@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from gdnbench.configuration import from_mapping
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.norm import LayerNorm, RMSNorm
-from gdnbench.models.serving import Serving, Slots, StepByStep
+from gdnbench.models.serving import Serving, Slots, served
 
 State = dict[str, Tensor]
-"""What a mixer carries from token to token. A state is consumed by the call that continues it: clone it to branch."""
+"""What a mixer carries from token to token. A state is consumed by the call that continues it: clone it to branch.
+
+A recurrent memory is called ``memory``: generation may keep it in a type of its own.
+"""
 
 Shared = dict[str, Tensor]
 """What earlier layers hand to later ones within one forward pass (RWKV-7's first values); most mixers ignore it."""
@@ -67,7 +70,7 @@ class StatefulLayer(nn.Module, ABC):
         By default it runs `step`; a layer that is faster in another form returns that (`gdnbench.models.serving`). Its
         matrices may be packed for it, after which `forward` computes the same with them.
         """
-        return StepByStep(self, norm, slots, factor=factor)
+        return served(self, norm, slots, factor=factor)
 
 
 class Mixer(StatefulLayer):

@@ -10,9 +10,10 @@ from gdnbench.models import registry
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.pattern import layer_mixers
 
-SHARED = ("models", "data", "evaluate", "measure")
-RUNS = ("train.py", "curve.py", "graph.py", "schedule.py", "loop.py", "beginning.py", "scores.py")
-STEP = ("train.py", "curve.py", "graph.py", "schedule.py", "training_step.py")
+SHARED = ("models", "data", "evaluate", "inference", "measure")
+GRAPH = PACKAGE / "graph.py"
+RUNS = ("train.py", "curve.py", "schedule.py", "loop.py", "beginning.py", "scores.py")
+STEP = ("train.py", "curve.py", "schedule.py", "training_step.py")
 
 
 def source_digest(model: ModelConfig) -> str:
@@ -31,7 +32,7 @@ def training_digest(model: ModelConfig | None) -> str:
     bench = PACKAGE / "measure" / "training"
     if model is None:
         return digest_of([bench])
-    own = [PACKAGE / "models", PACKAGE / "data" / "batches.py", *(PACKAGE / "runs" / name for name in STEP)]
+    own = [PACKAGE / "models", PACKAGE / "data" / "batches.py", GRAPH, *(PACKAGE / "runs" / name for name in STEP)]
     mixers = sorted(set(layer_mixers(model)))
     kernels = Path(gdnbench_kernels.__file__).parent
     return digest_of([kernels, bench, *own, *(registry.source_file(name) for name in mixers)])
@@ -40,5 +41,5 @@ def training_digest(model: ModelConfig | None) -> str:
 @cache
 def _digest(mixers: tuple[str, ...]) -> str:
     kernels = Path(gdnbench_kernels.__file__).parent
-    own = [PACKAGE / folder for folder in SHARED] + [PACKAGE / "runs" / name for name in RUNS]
+    own = [*(PACKAGE / folder for folder in SHARED), GRAPH] + [PACKAGE / "runs" / name for name in RUNS]
     return digest_of([kernels, *own, *(registry.source_file(name) for name in mixers)])

@@ -11,12 +11,12 @@ import torch
 
 from gdnbench.data import TokenizedCorpus
 from gdnbench.data.batches import BatchSampler, Feed
+from gdnbench.graph import Replayed
 from gdnbench.models import Decoder, build_decoder
 from gdnbench.models.parametrization import parameter_groups
 from gdnbench.models.running import running
 from gdnbench.plan.spec import Execution, RunSpec
 from gdnbench.runs.curve import Curve
-from gdnbench.runs.graph import Replayed
 from gdnbench.runs.schedule import learning_rate, rate_factor
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}

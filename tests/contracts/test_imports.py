@@ -19,6 +19,7 @@ ARROWS = {
     "gdnbench.report.render": ["torch", "triton", "gdnbench.runs", "transformers"],
     "gdnbench.runs.reproduce": ["gdnbench.report", "gdnbench.cli", "triton", "transformers", "matplotlib"],
     "gdnbench.data": ["gdnbench.models", "gdnbench.plan", "gdnbench.runs", "gdnbench.report"],
+    "gdnbench.inference": ["gdnbench.measure", "gdnbench.plan", "gdnbench.runs", "gdnbench.report", "triton"],
     "gdnbench.measure.coordinates": ["gdnbench.plan", "gdnbench.runs", "gdnbench.report"],
     "gdnbench.cli": ["torch", "pandas", "matplotlib"],
 }
@@ -81,7 +82,10 @@ def naming(root, folder, *forbidden):
 # Also imports inside functions, which a fresh process does not show.
 NAMED = {
     "kernels": ["gdnbench", "gdnbench_baselines"],
-    "gdnbench/models": [f"gdnbench.{name}" for name in ("data", "plan", "runs", "results", "report", "measure")],
+    "gdnbench/models": [
+        f"gdnbench.{name}" for name in ("data", "inference", "plan", "runs", "results", "report", "measure")
+    ],
+    "gdnbench/inference": [f"gdnbench.{name}" for name in ("plan", "runs", "results", "report", "measure")],
     "gdnbench/plan": ["gdnbench.runs", "gdnbench.report", "gdnbench_baselines"],
     "gdnbench/results": ["gdnbench.runs", "gdnbench.report", "gdnbench.plan"],
     "gdnbench/report": ["torch", "triton", "gdnbench.runs", "gdnbench.data", "gdnbench.measure"],

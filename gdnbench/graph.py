@@ -1,4 +1,4 @@
-"""A whole training step as one CUDA graph: a single launch, however many kernels it has."""
+"""A whole step of training or generation as one CUDA graph: a single launch, however many kernels it has."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ class Replayed:
     libraries choose algorithms, an optimizer makes its state. Capturing computes nothing, so each call counts once.
     """
 
-    def __init__(self, function: Callable[[], None], release: Callable[[], None]):
+    def __init__(self, function: Callable[[], None], release: Callable[[], None] = lambda: None):
         """Take a function, and one that gives back memory which its next call makes anew (gradients)."""
         self.function, self.release = function, release
         self.calls = 0

@@ -1,0 +1,100 @@
+"""The memory that generation takes, from shapes alone: known before anything is set aside."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gdnbench import environment
+from gdnbench.errors import GdnbenchError
+from gdnbench.models import Decoder
+from gdnbench.models.mixer import StatefulLayer
+from gdnbench.models.projection import Projection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes: of weights, of all rows' states or caches, and of what computing needs beside them."""
+
+    weights: int
+    state: int
+    workspace: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What is to be generated at once.
+
+    Attributes:
+        batch_size: rows.
+        capacity: tokens that a row may come to hold.
+        dtype: type of matrices and caches.
+        state_dtype: type of recurrent memories.
+        prefill_tokens: tokens of prompts that go through the layers at once.
+    """
+
+    batch_size: int
+    capacity: int
+    dtype: torch.dtype
+    state_dtype: torch.dtype
+    prefill_tokens: int
+
+    def memory(self, model: Decoder) -> Memory:
+        """Return what a model takes, which may be without memory itself (`gdnbench.models.decoder.on_meta`).
+
+        Weights and state are exact but for what layers pad; the workspace is an estimate: what a prefill keeps at once
+        of the widest layer and of the residual stream, and the logits of a step three times.
+        """
+        matrices = {m.weight for m in model.modules() if isinstance(m, Projection)} | {model.embedding.weight}
+        weights = sum(p.numel() * (self.dtype if p in matrices else p.dtype).itemsize for p in model.parameters())
+        layers = [layer for block in model.block_list() for _, layer in block.layers().values()]
+        state = sum(self._state(layer, self.capacity) for layer in layers)
+        return Memory(weights=weights, state=self.batch_size * state, workspace=self._workspace(model, layers))
+
+    def _state(self, layer: StatefulLayer, context: int) -> int:
+        memory = layer.init_state(1).get("memory", torch.empty(0)).numel()
+        rest = layer.state_bytes(context, 1) - memory
+        return memory * self.state_dtype.itemsize + rest * self.dtype.itemsize
+
+    def _workspace(self, model: Decoder, layers: list[StatefulLayer]) -> int:
+        config, wide = model.config, torch.promote_types(self.dtype, torch.float32).itemsize
+        outputs = max(sum(len(p.weight) for p in m.modules() if isinstance(p, Projection)) for m in layers)
+        token = 4 * config.width * wide + 2 * outputs * self.dtype.itemsize
+        tokens = min(self.prefill_tokens, self.batch_size * self.capacity)
+        return tokens * token + 3 * self.batch_size * config.vocab_size * wide + 4 * self.batch_size * self.capacity
+
+    def check(self, model: Decoder, device: torch.device, *, held: int = 0) -> None:
+        """Raise where a device does not have the memory, ``held`` bytes of weights being there already."""
+        wanted, free = self.memory(model), free_bytes(device)
+        total = wanted.weights + wanted.state + wanted.workspace - held
+        if total <= free:
+            return
+        row = wanted.state // self.batch_size
+        fixed = free - (wanted.weights - held) - wanted.workspace
+        layers = [layer for block in model.block_list() for _, layer in block.layers().values()]
+        token = sum(self._state(layer, 1) - self._state(layer, 0) for layer in layers)
+        fitting = [f"batch {fixed // row} at this capacity"] if row <= fixed else []
+        context = (fixed // self.batch_size - row + token * self.capacity) // token if token else 0
+        fitting += [f"capacity {context} at this batch"] if context > 0 else []
+        raise GdnbenchError(
+            f"batch {self.batch_size} with capacity {self.capacity} needs {_gib(wanted.state)} of state, about "
+            f"{_gib(wanted.workspace)} of workspace and {_gib(wanted.weights)} of weights; {_gib(free + held)} of "
+            f"{device.type} are free for them; what would fit: {' or '.join(fitting) or 'no batch of this model'}"
+        )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the bytes that a device still has, those that PyTorch holds unused among them."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) * 2**10
+    return int(environment.memory_gib() * 2**30)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.2f} GiB"
