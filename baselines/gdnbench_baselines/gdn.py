@@ -3,17 +3,22 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+from gdnbench_kernels.fused_linear import fused_linear
 from gdnbench_kernels.gated_delta import gated_delta_rule, gated_delta_rule_step
+from gdnbench_kernels.gated_delta_decode import gated_delta_decode
 from torch import Tensor
 from torch.nn import functional as F
 
 from gdnbench.errors import GdnbenchError
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution, convolve, empty_tail
+from gdnbench.models.convolved import ConvolvedServing, pack_taps
 from gdnbench.models.mixer import Mixer, Shared, State
-from gdnbench.models.norm import RMSNorm, norm_and_gate
-from gdnbench.models.projection import Projection, project
+from gdnbench.models.norm import LayerNorm, RMSNorm, as_arguments, norm_and_gate
+from gdnbench.models.projection import ALIGNED, Projection, project
 from gdnbench.models.roles import Init, Multiplier, Role, declare, normal
+from gdnbench.models.serving import Serving, Slots, pack
 from gdnbench.models.spread import inverse_softplus, log_spread, spread
 
 
@@ -119,6 +124,10 @@ class GatedDeltaNet(Mixer):
         )
         return self._output(o[:, None], gate)[:, 0], {"tail": tail, "memory": memory}
 
+    def serve(self, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float = 1.0) -> Serving:
+        """Return the layer in three operations a token."""
+        return GatedDeltaServing(self, norm, slots, factor=factor)
+
     def _inputs(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, dict[str, Any], Tensor | None]:
         """Return the output gate ``[B, T, HV V]``, what the recurrence takes, and the convolutions' new tail."""
         convs, impl, gates = self._convs(), self.impl["short_convolution"], (self.a_proj, self.b_proj)
@@ -184,6 +193,36 @@ class GatedDeltaNet(Mixer):
 
     def _convs(self) -> list[ShortConvolution]:
         return [conv for conv in (self.q_conv, self.k_conv, self.v_conv) if conv is not None]
+
+
+class GatedDeltaServing(ConvolvedServing):
+    """The norm and all projections of the input; all that is between projections; the gated norm and the last one."""
+
+    def __init__(self, layer: GatedDeltaNet, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
+        super().__init__(layer, slots)
+        self.layer, self.norm, self.factor = layer, norm, factor
+        inputs = [layer.q_proj, layer.k_proj, layer.v_proj, layer.g_proj, layer.a_proj, layer.b_proj]
+        self.inputs, self.output = pack(inputs, slots.dtype, multiple=ALIGNED), pack([layer.o_proj], slots.dtype)
+        keys, values, heads = len(layer.q_proj.weight), len(layer.v_proj.weight), layer.value_heads
+        sizes = [2 * keys + values, values, heads, heads]
+        self.parts = [*sizes, len(self.inputs) - sum(sizes)]
+        self.taps, wide = pack_taps(layer._convs(), slots.dtype), torch.promote_types(slots.dtype, torch.float32)
+        self.gates = {"A_log": layer.A_log.detach().to(wide), "dt_bias": layer.dt_bias.detach().to(wide)}
+
+    def step(self, x: Tensor, y: Tensor | None, shared: Shared) -> tuple[Tensor, Tensor]:
+        """Run one token of every row."""
+        layer, impl, norm = self.layer, self.slots.impl, as_arguments(self.norm)
+        made = fused_linear(x, self.inputs, add=y, **norm, impl=impl("fused_linear"))
+        qkv, gate, g, beta, _ = made.y.split(self.parts, 1)
+        scales = {"scale": layer.output_scale.value, "beta_range": layer.beta_range}
+        o = gated_delta_decode(
+            qkv, g, beta, self.taps, **self.buffers(), **self.gates, **scales, impl=impl("gated_delta_decode")
+        )
+        norm, size = as_arguments(layer.o_norm), layer.value_dim
+        out = fused_linear(
+            o, self.output, gate=gate, **norm, group_size=size, scale=self.factor, impl=impl("fused_linear")
+        )
+        return made.total, out.y
 
 
 def _decay_init(options: Options) -> Init:

@@ -2,17 +2,22 @@
 
 from dataclasses import dataclass
 
+import torch
+from gdnbench_kernels.fused_linear import fused_linear
 from gdnbench_kernels.ssd import ssd, ssd_step
+from gdnbench_kernels.ssd_decode import ssd_decode
 from torch import Tensor
 from torch.nn import functional as F
 
 from gdnbench.errors import GdnbenchError
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution, convolve, empty_tail
+from gdnbench.models.convolved import ConvolvedServing, pack_taps
 from gdnbench.models.mixer import Mixer, Shared, State
-from gdnbench.models.norm import RMSNorm
-from gdnbench.models.projection import Projection, project
+from gdnbench.models.norm import LayerNorm, RMSNorm, as_arguments
+from gdnbench.models.projection import ALIGNED, Projection, project
 from gdnbench.models.roles import Init, Role, constant, declare, normal
+from gdnbench.models.serving import Serving, Slots, pack
 from gdnbench.models.spread import inverse_softplus, log_spread, spread
 
 
@@ -104,6 +109,10 @@ class Mamba2(Mixer):
         o, memory = ssd_step(**{name: value[:, 0] for name, value in inputs.items()}, state=state["memory"])
         return self._output(o[:, None], inputs["x"], z)[:, 0], {"tail": tail, "memory": memory}
 
+    def serve(self, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float = 1.0) -> Serving:
+        """Return the layer in three operations a token."""
+        return Mamba2Serving(self, norm, slots, factor=factor)
+
     def _inputs(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """Return the output gate ``[B, T, inner]``, what the recurrence takes, and the convolutions' new tail."""
         wide, z = project(x, (self.x_proj, self.b_proj, self.c_proj, self.dt_proj), self.z_proj)
@@ -149,3 +158,32 @@ class Mamba2(Mixer):
 
     def _convs(self) -> list[ShortConvolution]:
         return [self.x_conv, self.b_conv, self.c_conv]
+
+
+class Mamba2Serving(ConvolvedServing):
+    """The norm and all projections of the input; all that is between projections; the gate, its norm and the last one."""
+
+    def __init__(self, layer: Mamba2, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
+        super().__init__(layer, slots)
+        self.layer, self.norm, self.factor = layer, norm, factor
+        inputs = [layer.x_proj, layer.b_proj, layer.c_proj, layer.z_proj, layer.dt_proj]
+        self.inputs, self.output = pack(inputs, slots.dtype, multiple=ALIGNED), pack([layer.out_proj], slots.dtype)
+        sizes = [layer._convolved(), layer.inner, layer.heads]
+        self.parts = [*sizes, len(self.inputs) - sum(sizes)]
+        self.taps, wide = pack_taps(layer._convs(), slots.dtype), torch.promote_types(slots.dtype, torch.float32)
+        self.bias = torch.cat([conv.bias.detach() for conv in layer._convs() if conv.bias is not None]).to(wide)
+        scalars = {"A_log": layer.A_log, "dt_bias": layer.dt_bias, "D": layer.D}
+        self.scalars = {name: value.detach().to(wide) for name, value in scalars.items()}
+
+    def step(self, x: Tensor, y: Tensor | None, shared: Shared) -> tuple[Tensor, Tensor]:
+        """Run one token of every row."""
+        impl = self.slots.impl
+        made = fused_linear(x, self.inputs, add=y, **as_arguments(self.norm), impl=impl("fused_linear"))
+        xbc, z, dt, _ = made.y.split(self.parts, 1)
+        buffers = self.buffers() | self.scalars
+        o = ssd_decode(xbc, dt, self.taps, self.bias, **buffers, impl=impl("ssd_decode"))
+        norm = as_arguments(self.layer.norm)
+        out = fused_linear(
+            o, self.output, gate=z, gate_first=True, **norm, scale=self.factor, impl=impl("fused_linear")
+        )
+        return made.total, out.y

@@ -1,6 +1,6 @@
 """Norms: RMS over the last dimension, the same under a gate, layer norm, and L2 of queries and keys."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from gdnbench_kernels.add_norm import add_norm
@@ -68,6 +68,11 @@ def add_and_norm(norm: RMSNorm | LayerNorm, x: Tensor, y: Tensor | None, *, impl
         x = x + y
         return x, norm(x)
     return add_norm(x, y, norm.weight, eps=norm.eps, impl=impl)
+
+
+def as_arguments(norm: RMSNorm | LayerNorm) -> dict[str, Any]:
+    """Return a norm as arguments of `gdnbench_kernels.fused_linear.fused_linear`."""
+    return {"norm": norm.weight, "norm_bias": norm.bias if isinstance(norm, LayerNorm) else None, "eps": norm.eps}
 
 
 def norm_and_gate(norm: RMSNorm, x: Tensor, gate: Tensor, *, impl: str) -> Tensor:
