@@ -161,7 +161,7 @@ class Mamba2(Mixer):
 
 
 class Mamba2Serving(ConvolvedServing):
-    """The norm and all projections of the input; all that is between projections; the gate, its norm and the last one."""
+    """The norm and all projections of the input; what is between projections; the gate, its norm and the last one."""
 
     def __init__(self, layer: Mamba2, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
         super().__init__(layer, slots)
