@@ -67,7 +67,7 @@ class Serving(ABC):
 
     @abstractmethod
     def load(self, rows: slice, state: "State") -> None:
-        """Take over, for some rows, a state as the layer's ``forward`` returns it; ``Slots.lengths`` are those after."""
+        """Take over, for some rows, a state that ``forward`` returned; their ``Slots.lengths`` are already those."""
 
     @abstractmethod
     def unload(self, rows: slice) -> "State":
