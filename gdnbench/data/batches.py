@@ -1,6 +1,7 @@
 """Which tokens a training step sees: a pure function of the seed and the step."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ class BatchSampler:
         self.batch_size = batch_size
         self.seq_len = seq_len
         self.seed = seed
+        self.shape = (batch_size, seq_len + 1)
         # One window less than would fit, where there are several, leaves room for every offset.
         self.windows_per_epoch = max(1, (len(tokens) - seq_len) // seq_len)
         self._starts: dict[int, np.ndarray] = {}
@@ -42,6 +44,14 @@ class BatchSampler:
         starts = [self._start(index) for index in range(first, first + self.batch_size)]
         windows = np.stack([self.tokens[start : start + self.seq_len + 1] for start in starts])
         return torch.from_numpy(windows.astype(np.int64))
+
+    def parts(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the inputs and the targets ``[B, T]`` of a batch."""
+        return batch[:, :-1], batch[:, 1:]
+
+    def share(self, part: torch.Tensor, whole: torch.Tensor) -> float:
+        """Return the weight of a pass in the mean over a batch, by their targets: all rows count alike."""
+        return len(part) / len(whole)
 
     def epochs(self, steps: int) -> float:
         """Return how often ``steps`` steps visit the split."""
@@ -64,23 +74,41 @@ class BatchSampler:
         return order.astype(np.int64) * self.seq_len + offset
 
 
+class Sampler(Protocol):
+    """What a training takes its batches from: a text (`BatchSampler`) or a task."""
+
+    shape: tuple[int, ...]
+
+    def batch(self, step: int) -> torch.Tensor:
+        """Return the batch of ``step``, int64 of this ``shape``."""
+
+    def parts(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the inputs and the targets ``[B, T]`` of a batch; a target of -100 does not count."""
+
+    def share(self, part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor | float:
+        """Return the weight of a pass's mean loss in that of the batch, by their targets."""
+
+    def epochs(self, steps: int) -> float:
+        """Return how often ``steps`` steps visit what there is to see; 0 where it has no end."""
+
+
 class Feed:
     """A sampler's batches on a device, each made in a thread while the step before it is computed.
 
     On a GPU all lie in the same memory, and two steps may wait there to be computed: `load` waits for the third.
     """
 
-    def __init__(self, sampler: BatchSampler, device: str) -> None:
+    def __init__(self, sampler: Sampler, device: str) -> None:
         self.sampler = sampler
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._ahead: tuple[int, Future[torch.Tensor]] = self._begun(0)
         self._cuda = device == "cuda"
-        self.batch = torch.zeros(sampler.batch_size, sampler.seq_len + 1, dtype=torch.int64, device=device)
+        self.batch = torch.zeros(sampler.shape, dtype=torch.int64, device=device)
         if self._cuda:
             self._sent = [(torch.empty_like(self.batch, device="cpu").pin_memory(), torch.cuda.Event()) for _ in "ab"]
 
     def load(self, step: int) -> None:
-        """Make ``batch``, int64 [B, T + 1], that of ``step``, after all work that was given to the device before."""
+        """Make ``batch`` that of ``step``, after all work that was given to the device before."""
         if self._ahead[0] != step:
             self._ahead = self._begun(step)
         batch = self._ahead[1].result()

@@ -30,9 +30,13 @@ def corpus_name(spec: str) -> str:
 def corpus_label(spec: str) -> str:
     """Return ``name[:path]`` as records name it: a text folder by its last part, other corpora without their place.
 
+    A task (``task:<name>``, `gdnbench.data.tasks`) has none.
+
     The content hash beside it tells two folders of one name apart.
     """
     name, _, path = spec.partition(":")
+    if name == "task":
+        return spec
     if name != "text" or not path:
         return name
     folder, mark, shards = path.partition("#")
@@ -52,6 +56,12 @@ def _text(path: str | None) -> Corpus:
     return open_text_folder(Path(folder).expanduser(), tuple(filter(None, shards.split(","))))
 
 
+def _task(path: str | None) -> Corpus:
+    raise GdnbenchError(
+        f"corpus task:{path or '<name>'} is no text: it is trained on and measured as an experiment of kind task"
+    )
+
+
 def _folder(path: str | None) -> Path | None:
     return Path(path).expanduser() if path else None
 
@@ -59,6 +69,7 @@ def _folder(path: str | None) -> Path | None:
 _OPENERS: dict[str, Callable[[str | None], Corpus]] = {
     "stdlib": _stdlib,
     "text": _text,
+    "task": _task,
     "wikitext-103": lambda path: open_wikitext("wikitext-103", _folder(path)),
     "wikitext-103-raw": lambda path: open_wikitext("wikitext-103-raw", _folder(path)),
     "fineweb-edu": lambda path: open_fineweb_edu(_folder(path)),

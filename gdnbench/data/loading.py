@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gdnbench.data.batches import BatchSampler
 from gdnbench.data.content_hash import corpus_hash
 from gdnbench.data.corpora import open_corpus
 from gdnbench.data.token_files import TokenSplit, ensure_split
@@ -30,6 +31,10 @@ class TokenizedCorpus:
     def vocab_size(self) -> int:
         """The number of token ids, the separator included."""
         return self.tokenizer.vocab_size
+
+    def sampler(self, *, batch_size: int, seq_len: int, seed: int) -> BatchSampler:
+        """Return the training batches."""
+        return BatchSampler(self.split("train").tokens, batch_size=batch_size, seq_len=seq_len, seed=seed)
 
     def split(self, name: str) -> TokenSplit:
         """Return one split; raise `GdnbenchError` if it was not loaded."""

@@ -33,7 +33,7 @@ def flops(spec: RunSpec) -> float:
     if spec.training is not None:
         sizes = counts(spec.model, spec.training.seq_len)
         tokens = (spec.training.steps - spec.first_step) * spec.training.batch_size * spec.training.seq_len
-        evaluated = spec.evaluation.sequences * spec.training.seq_len * len(spec.evaluation.splits)
+        evaluated = spec.evaluation.sequences * _evaluated_length(spec)
         return tokens * sizes.train_flops_per_token + evaluated * sizes.forward_flops_per_token
     if spec.coordinates is not None:
         tokens = spec.coordinates.batch_size * spec.coordinates.seq_len
@@ -42,6 +42,16 @@ def flops(spec: RunSpec) -> float:
     assert spec.decode is not None
     tokens = spec.decode.batch_size * (2 * spec.decode.context + spec.decode.tokens)
     return tokens * counts(spec.model, spec.decode.context).forward_flops_per_token
+
+
+def _evaluated_length(spec: RunSpec) -> int:
+    """Return the tokens that are evaluated after training, by sequence."""
+    assert spec.training is not None
+    seq_len, lengths = spec.training.seq_len, spec.evaluation.lengths
+    if spec.data.task is not None:
+        return 2 * seq_len + sum(case.seq_len for case in spec.data.task.cases(seq_len, lengths))
+    # A text of so many sequences is read once for each length.
+    return seq_len * (len(spec.evaluation.splits) + len(lengths))
 
 
 def seconds(spec: RunSpec, speeds: Speeds) -> float:

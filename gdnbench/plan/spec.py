@@ -7,6 +7,7 @@ from typing import Literal
 
 from gdnbench.configuration import LATER, NO_IDENTITY, digest
 from gdnbench.data.corpora import corpus_label
+from gdnbench.data.tasks import Recall, Words
 from gdnbench.data.vocabulary import tokenizer_label
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.parametrization import Parametrization
@@ -14,11 +15,15 @@ from gdnbench.models.parametrization import Parametrization
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A corpus and a tokenizer by name (`gdnbench.data`); ``tokenizer_corpus``: what it was trained on, if not that."""
+    """A corpus and a tokenizer by name (`gdnbench.data`); ``tokenizer_corpus``: what it was trained on, if not that.
+
+    ``task`` holds the options of a ``corpus`` that is a synthetic task (`gdnbench.data.tasks`), which has no tokenizer.
+    """
 
     corpus: str = "stdlib"
     tokenizer: str = "bytes"
     tokenizer_corpus: str = field(default="", metadata=LATER)
+    task: Recall | Words | None = field(default=None, metadata=LATER)
 
     def placeless(self) -> "Data":
         """Return all without the place of their files on this machine: what a record and an id may hold."""
@@ -26,6 +31,7 @@ class Data:
             corpus=corpus_label(self.corpus),
             tokenizer=tokenizer_label(self.tokenizer),
             tokenizer_corpus=corpus_label(self.tokenizer_corpus),
+            task=self.task,
         )
 
 
@@ -103,6 +109,9 @@ class Evaluation:
     from window to window and the loss without, which are metrics of their own. ``documents`` scores every document of
     the splits but ``valid`` whole, one row each, and counts what 13-grams of all stand in the train split. ``also``
     names corpora (``name[:path]``) whose test split is scored, too: text that the model was not trained on.
+
+    ``lengths`` adds, for a text, the loss of the last split in windows of each of these lengths, all of the same
+    tokens, and its loss by position in the longest; for a task of state tracking, the accuracy at these lengths.
     """
 
     sequences: int = 96
@@ -110,6 +119,7 @@ class Evaluation:
     carry_state: bool = False
     documents: bool = field(default=False, metadata=LATER)
     also: tuple[str, ...] = field(default=(), metadata=LATER)
+    lengths: tuple[int, ...] = field(default=(), metadata=LATER)
 
     def placeless(self) -> "Evaluation":
         """Return it without the place of files on this machine: what a record and an id may hold."""

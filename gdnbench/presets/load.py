@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gdnbench.configuration import from_mapping, read_yaml
+from gdnbench.data.tasks import is_task
 from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.presets.schema import SWEEPS, Arm, Experiment, Preset, Slice
 
@@ -48,6 +49,12 @@ def check_preset(preset: Preset, where: str) -> None:
         raise GdnbenchError(f"{where}: experiment names must differ, found {', '.join(names)}")
     for experiment in preset.experiments:
         _check_experiment(experiment, f"{where}: experiment {experiment.name}")
+        corpus = experiment.corpus or preset.corpus
+        if (experiment.kind == "task") != is_task(corpus):
+            raise GdnbenchError(
+                f"{where}: experiment {experiment.name}: kind task goes with a corpus task:<name> and only with it, "
+                f"got kind {experiment.kind} with corpus {corpus}"
+            )
     for position, entry in enumerate(preset.order):
         _check_slice(preset, entry, f"{where}: order[{position}]")
     for card in preset.claims:
@@ -75,6 +82,8 @@ def _check_experiment(experiment: Experiment, where: str) -> None:
         raise GdnbenchError(f"{where}: a fine_tune experiment needs start.optimizer.lr, the rate of the run before it")
     if unknown_parts := set(experiment.start) - set(START_SECTIONS):
         raise unknown(f"{where}: section of start", sorted(unknown_parts)[0], START_SECTIONS)
+    if experiment.match is not None and experiment.match.by == "state_bytes" and experiment.kind != "task":
+        raise GdnbenchError(f"{where}: match.by state_bytes goes with kind task, this is a {experiment.kind}")
     if experiment.match is not None and experiment.match.reference not in arms:
         raise unknown(f"{where}: match.reference", experiment.match.reference, arms)
 

@@ -23,6 +23,8 @@ class Arm:
         seeds: this arm's seeds, by width or for all; None: the experiment's.
         widths: this arm's widths; None: the experiment's.
         transferred_lr: log2 of the rate that was found at a small width; it must be one of the arm's rates.
+        vary: ``mixer.option`` that is chosen where a task's arms are matched by ``state_bytes``; None: the arm keeps
+            the state that it has, and is not matched.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Arm:
     seeds: Mapping[int, tuple[int, ...]] | tuple[int, ...] | None = None
     widths: tuple[int, ...] | None = None
     transferred_lr: float | None = None
+    vary: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +44,13 @@ class Match:
     """What a comparison holds equal between its arms.
 
     ``parameters``: non-embedding parameters, by choosing MLP widths; ``flops``: training FLOPs, by choosing steps;
-    ``tokens``: training tokens (equal by construction); ``wall_clock``: seconds of training on this machine.
+    ``tokens``: training tokens (equal by construction); ``wall_clock``: seconds of training on this machine;
+    ``state_bytes``: what one sequence carries at the training length, by choosing each arm's `Arm.vary`.
     ``reference`` names the arm whose budget the others get; ``tolerance`` is relative. ``uniform``: all layers get one
     MLP width (and one compiled block), else some get one step more to come nearer.
     """
 
-    by: Literal["parameters", "flops", "tokens", "wall_clock"] = "parameters"
+    by: Literal["parameters", "flops", "tokens", "wall_clock", "state_bytes"] = "parameters"
     reference: str
     tolerance: float = 0.01
     uniform: bool = False
@@ -54,7 +58,10 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True)
 class Sections:
-    """Fields of a run's parts (`gdnbench.plan.spec`): a preset's, over which lie an experiment's."""
+    """Fields of a run's parts (`gdnbench.plan.spec`): a preset's, over which lie an experiment's.
+
+    ``task``: options of corpora ``task:<name>`` (`gdnbench.data.tasks`).
+    """
 
     model: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Mapping[str, Any] = field(default_factory=dict)
@@ -64,10 +71,11 @@ class Sections:
     coordinates: Mapping[str, Any] = field(default_factory=dict)
     decode: Mapping[str, Any] = field(default_factory=dict)
     execution: Mapping[str, Any] = field(default_factory=dict)
+    task: Mapping[str, Any] = field(default_factory=dict)
 
 
-Kind = Literal["lr_sweep", "comparison", "coord_check", "decode", "horizon", "fine_tune"]
-SWEEPS: tuple[Kind, ...] = ("lr_sweep", "comparison", "horizon", "fine_tune")
+Kind = Literal["lr_sweep", "comparison", "coord_check", "decode", "horizon", "fine_tune", "task"]
+SWEEPS: tuple[Kind, ...] = ("lr_sweep", "comparison", "horizon", "fine_tune", "task")
 # Kinds that compare widths: at the base width all tables train identically, so its runs are made once for all arms.
 OVER_WIDTH: tuple[Kind, ...] = ("lr_sweep", "coord_check", "horizon")
 
@@ -80,7 +88,8 @@ class Experiment(Sections):
         name: unique in the preset; part of the run ids.
         kind: ``lr_sweep``; ``comparison``; ``coord_check``; ``decode``; ``horizon``: at each rate one run at a constant
             rate, from which runs of several lengths branch off to decay; ``fine_tune``: the sweep's runs begin with the
-            weights of a run on the preset's corpus, which is described by ``start``.
+            weights of a run on the preset's corpus, which is described by ``start``; ``task``: accuracy on a synthetic
+            task (its corpus, with options in ``task``), at every width.
         title: heading in the report.
         arms: what is compared.
         widths: model widths.

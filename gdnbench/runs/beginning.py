@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gdnbench.data import TokenizedCorpus
+from gdnbench.data.tasks import TaskCorpus
 from gdnbench.errors import GdnbenchError
 from gdnbench.files import set_aside
 from gdnbench.plan.spec import Origin, RunSpec
@@ -36,7 +37,13 @@ class Beginning:
 
 
 def begin(
-    spec: RunSpec, store: Store, trainer: Trainer, corpus: TokenizedCorpus, *, digest: str, changed_code: str
+    spec: RunSpec,
+    store: Store,
+    trainer: Trainer,
+    corpus: TokenizedCorpus | TaskCorpus,
+    *,
+    digest: str,
+    changed_code: str,
 ) -> Beginning:
     """Bring the trainer to where the run begins.
 
@@ -89,7 +96,7 @@ def _check_files(spec: RunSpec, store: Store, path: Path, saved: Saved | None) -
 
 
 def _at_origin(
-    spec: RunSpec, store: Store, trainer: Trainer, corpus: TokenizedCorpus, digest: str, changed_code: str
+    spec: RunSpec, store: Store, trainer: Trainer, corpus: TokenizedCorpus | TaskCorpus, digest: str, changed_code: str
 ) -> Beginning:
     """Begin with the other run's checkpoint, if the run has an origin."""
     origin = spec.origin
@@ -115,7 +122,7 @@ def _at_origin(
     return Beginning(notes=[f"began with {origin.takes} of {origin.run} at step {origin.step}{other}"])
 
 
-def _check_origin(spec: RunSpec, origin: Origin, saved: Saved, corpus: TokenizedCorpus) -> None:
+def _check_origin(spec: RunSpec, origin: Origin, saved: Saved, corpus: TokenizedCorpus | TaskCorpus) -> None:
     """Raise unless the other run saw what this one takes for granted: its tokens and, to go on, its text."""
     if saved["tokenizer_hash"] != corpus.tokenizer_hash:
         raise GdnbenchError(
@@ -126,7 +133,7 @@ def _check_origin(spec: RunSpec, origin: Origin, saved: Saved, corpus: Tokenized
         _check_text(spec, saved, corpus)
 
 
-def _check_text(spec: RunSpec, saved: Saved, corpus: TokenizedCorpus) -> None:
+def _check_text(spec: RunSpec, saved: Saved, corpus: TokenizedCorpus | TaskCorpus) -> None:
     if saved["corpus_hash"] != corpus.corpus_hash:
         raise GdnbenchError(
             f"{spec.run_id}: its checkpoint was trained on another content of corpus {spec.data.corpus} "

@@ -13,13 +13,14 @@ from gdnbench_kernels.backends import BackendUnavailable
 from gdnbench import data, environment
 from gdnbench.configuration import to_mapping
 from gdnbench.data import TokenizedCorpus
+from gdnbench.data.tasks import TaskCorpus
 from gdnbench.errors import GdnbenchError
 from gdnbench.files import remove_temporary
 from gdnbench.measure import coordinates, decode, memory
 from gdnbench.models.decoder import on_meta
 from gdnbench.plan import estimate
 from gdnbench.plan.budgets import counts
-from gdnbench.plan.spec import RunSpec
+from gdnbench.plan.spec import Data, RunSpec
 from gdnbench.results import Record, Store
 from gdnbench.results.record import metric
 from gdnbench.runs.loop import Result, train
@@ -62,8 +63,7 @@ def execute(
         remove_temporary(store.run_folder(spec.run_id))
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         clock, digest = time.perf_counter(), source_digest(spec.model)
-        named = spec.data
-        corpus = load_corpus(named.corpus, named.tokenizer, spec.evaluation.splits, named.tokenizer_corpus)
+        corpus = corpus_of(spec.data, spec.evaluation.splits)
         _check_vocabulary(spec, corpus)
         _check_others(spec)
         try:
@@ -83,9 +83,16 @@ def execute(
 
 @cache
 def load_corpus(name: str, tokenizer: str, splits: tuple[str, ...], tokenizer_corpus: str = "") -> TokenizedCorpus:
-    """Return a corpus with its train split and the given ones, once a process."""
+    """Return a text with its train split and the given ones, once a process."""
     splits = tuple(dict.fromkeys(("train", *splits)))
     return data.load(name, tokenizer, splits, tokenizer_corpus=tokenizer_corpus)
+
+
+def corpus_of(named: Data, splits: tuple[str, ...]) -> TokenizedCorpus | TaskCorpus:
+    """Return what a run is trained on: a text with these splits, or a task."""
+    if named.task is not None:
+        return TaskCorpus(named.corpus, named.task)
+    return load_corpus(named.corpus, named.tokenizer, splits, named.tokenizer_corpus)
 
 
 def _beside(result: Result, wall: float) -> dict[str, dict[str, Any]]:
@@ -119,7 +126,7 @@ def _check_others(spec: RunSpec) -> None:
 
 def _measure(
     spec: RunSpec,
-    corpus: TokenizedCorpus,
+    corpus: TokenizedCorpus | TaskCorpus,
     store: Store,
     observer: Observer,
     digest: str,
@@ -128,6 +135,7 @@ def _measure(
 ) -> Result:
     if spec.kind == "train":
         return train(spec, corpus, store, observer, digest=digest, changed_code=changed_code, started=started)
+    assert isinstance(corpus, TokenizedCorpus)
     result = (_coordinates if spec.kind == "coord_check" else _decode)(spec, corpus, store, observer)
     result.started = started
     return result
@@ -206,7 +214,7 @@ def _parameters(spec: RunSpec, seq_len: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def _check_vocabulary(spec: RunSpec, corpus: TokenizedCorpus) -> None:
+def _check_vocabulary(spec: RunSpec, corpus: TokenizedCorpus | TaskCorpus) -> None:
     if corpus.vocab_size > spec.model.vocab_size:
         raise GdnbenchError(
             f"{spec.run_id}: tokenizer {spec.data.tokenizer} has {corpus.vocab_size} tokens, the model a vocabulary of "
@@ -216,7 +224,7 @@ def _check_vocabulary(spec: RunSpec, corpus: TokenizedCorpus) -> None:
 
 def _record(
     spec: RunSpec,
-    corpus: TokenizedCorpus,
+    corpus: TokenizedCorpus | TaskCorpus,
     store: Store,
     result: Result,
     digest: str,

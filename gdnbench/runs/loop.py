@@ -8,6 +8,7 @@ from typing import Any
 
 from gdnbench.configuration import canonical_json
 from gdnbench.data import TokenizedCorpus
+from gdnbench.data.tasks import TaskCorpus
 from gdnbench.measure import memory
 from gdnbench.plan.budgets import counts
 from gdnbench.plan.spec import RunSpec
@@ -39,7 +40,7 @@ class Result:
 
 def train(
     spec: RunSpec,
-    corpus: TokenizedCorpus,
+    corpus: TokenizedCorpus | TaskCorpus,
     store: Store,
     observer: Observer,
     *,
@@ -138,7 +139,7 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if not isinstance(value, float) or math.isfinite(value)}
 
 
-def _measure(spec: RunSpec, trainer: Trainer, corpus: TokenizedCorpus, rows: Rows, result: Result) -> None:
+def _measure(spec: RunSpec, trainer: Trainer, corpus: TokenizedCorpus | TaskCorpus, rows: Rows, result: Result) -> None:
     """Take in what the trained model is worth, and the train loss over the last tenth of the steps."""
     found = score(spec, trainer.model, corpus)
     tail = trainer.losses[-max(1, len(trainer.losses) // 10) :]
@@ -150,7 +151,7 @@ def _measure(spec: RunSpec, trainer: Trainer, corpus: TokenizedCorpus, rows: Row
     result.metrics |= finite
     result.data = found.data
     for row in found.rows:
-        if math.isfinite(row["nll"]):
+        if math.isfinite(row["nll" if row["type"] == "document" else "loss"]):
             rows.append(row)
 
 

@@ -9,8 +9,11 @@ from typing import Any
 from gdnbench.data import TokenizedCorpus, corpus_label, open_corpus
 from gdnbench.data.corpora import corpus_name
 from gdnbench.data.overlap import corpus_overlap
+from gdnbench.data.tasks import Task, TaskCorpus
+from gdnbench.evaluate.answers import answer
 from gdnbench.evaluate.documents import DocumentScore, bits_per_byte, document_scores, split_documents, token_loss
 from gdnbench.evaluate.perplexity import RAW, V1, evaluate_wikitext
+from gdnbench.evaluate.positions import losses_at, position_bins
 from gdnbench.evaluate.scoring import token_nll
 from gdnbench.evaluate.validation import validation_loss
 from gdnbench.models import Decoder
@@ -43,8 +46,11 @@ class Scores:
         self.rows += rows
 
 
-def score(spec: RunSpec, model: Decoder, corpus: TokenizedCorpus) -> Scores:
+def score(spec: RunSpec, model: Decoder, corpus: TokenizedCorpus | TaskCorpus) -> Scores:
     """Measure a trained model as its specification asks; under autocast where it was trained so."""
+    if isinstance(corpus, TaskCorpus):
+        with autocast(spec):
+            return _task(spec, model, corpus.task)
     found, also = Scores(), {}
     with autocast(spec):
         for split in spec.evaluation.splits:
@@ -53,6 +59,8 @@ def score(spec: RunSpec, model: Decoder, corpus: TokenizedCorpus) -> Scores:
                 found.add(*_documents(spec, model, corpus, split))
         if spec.evaluation.carry_state:
             found.add(_carried(spec, model, corpus))
+        if spec.evaluation.lengths:
+            found.add(*_lengths(spec, model, corpus))
         for other in spec.evaluation.also:
             metrics, rows, also[corpus_label(other)] = _also(spec, model, corpus, other)
             found.add(metrics, rows)
@@ -155,6 +163,44 @@ def _totals(prefix: str, scores: Sequence[DocumentScore]) -> Metrics:
 def _rows(label: str, split: str, scores: Sequence[DocumentScore]) -> list[dict[str, Any]]:
     about = {"type": "document", "corpus": label, "split": split}
     return [{**about, "document": place, **dataclasses.asdict(score)} for place, score in enumerate(scores)]
+
+
+def _task(spec: RunSpec, model: Decoder, task: Task) -> Scores:
+    """Return loss and accuracy on sequences as in the training, and the accuracy in each of a task's cases.
+
+    Without a prefix, numbers are those of the test sequences; learning rates are chosen by the valid ones.
+    """
+    assert spec.training is not None
+    rows, training = spec.evaluation.sequences, spec.training
+    found, tokens = Scores(), training.batch_size * training.seq_len
+    for split, loss, accuracy in (("valid", "val_loss", "val_accuracy"), ("test", "test_loss", "accuracy")):
+        got = answer(model, task.held_out(split, rows, training.seq_len), batch_tokens=tokens)
+        found.add({loss: metric(got.loss, "nat/answer"), accuracy: metric(got.accuracy, "right/answer")})
+    digests = {}
+    for case in task.cases(training.seq_len, spec.evaluation.lengths):
+        drawn = case.task.held_out("test", rows, case.seq_len)
+        got = answer(model, drawn, batch_tokens=tokens, first=case.first)
+        found.add({case.metric: metric(got.accuracy, "right/answer")})
+        digests[case.metric] = drawn.digest()
+    found.data["test_sequences"] = digests
+    return found
+
+
+def _lengths(spec: RunSpec, model: Decoder, corpus: TokenizedCorpus) -> tuple[Metrics, list[dict[str, Any]]]:
+    """Return the loss of one text in windows of each length, and a row for each bin of positions in the longest."""
+    assert spec.training is not None
+    split, lengths = spec.evaluation.splits[-1], spec.evaluation.lengths
+    losses = losses_at(
+        model,
+        corpus.split(split).tokens,
+        lengths=lengths,
+        sequences=max(1, spec.evaluation.sequences * spec.training.seq_len // max(lengths)),
+        batch_tokens=spec.training.batch_size * spec.training.seq_len,
+    )
+    metrics = {f"loss_at_{length}": metric(float(found.mean()), "nat/token") for length, found in losses.items()}
+    about = {"type": "position", "split": split}
+    bins = [dataclasses.asdict(entry) for entry in position_bins(losses[max(lengths)])]
+    return metrics, [{**about, **entry} for entry in bins]
 
 
 def _carried(spec: RunSpec, model: Decoder, corpus: TokenizedCorpus) -> Metrics:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 
-from gdnbench.data import BatchSampler, TokenizedCorpus, corpus_label
+from gdnbench.data import TokenizedCorpus, corpus_label
+from gdnbench.data.tasks import TaskCorpus
 from gdnbench.errors import GdnbenchError
 from gdnbench.plan.spec import Data, RunSpec
 from gdnbench.results import Record, Store
-from gdnbench.runs.execute import load_corpus
+from gdnbench.runs.execute import corpus_of
 
 
 def check_content(specs: Iterable[RunSpec], records: Iterable[Record], store: Store) -> None:
@@ -33,7 +34,8 @@ def check_epochs(specs: Iterable[RunSpec], most: float | None) -> None:
     epochs, spec = worst
     assert spec.training is not None
     asked = spec.training.steps * spec.training.batch_size * spec.training.seq_len
-    there = len(_loaded(spec.data).split("train").tokens)
+    text = _loaded(spec.data)
+    there = len(text.split("train").tokens) if isinstance(text, TokenizedCorpus) else 0
     raise GdnbenchError(
         f"experiment {spec.experiment} trains on {asked:,} tokens a run, and the train split of corpus "
         f"{spec.data.corpus} has {there:,}: that is {epochs:.2f} epochs, more than {most:g}; --allow-epochs "
@@ -45,11 +47,12 @@ def _epochs(spec: RunSpec) -> float:
     """Return how often a run visits its train split; 0 where its length is not known beforehand."""
     if spec.training is None or spec.training.seconds is not None:
         return 0.0
-    part, tokens = spec.training, _loaded(spec.data).split("train").tokens
-    return BatchSampler(tokens, batch_size=part.batch_size, seq_len=part.seq_len, seed=0).epochs(part.steps)
+    part = spec.training
+    sampler = _loaded(spec.data).sampler(batch_size=part.batch_size, seq_len=part.seq_len, seed=0)
+    return sampler.epochs(part.steps)
 
 
-def _there(data: Data, experiment: str) -> TokenizedCorpus:
+def _there(data: Data, experiment: str) -> TokenizedCorpus | TaskCorpus:
     """Return a corpus; where it is not there the message says how to say where it is, or to do without."""
     try:
         return _loaded(data)
@@ -59,5 +62,5 @@ def _there(data: Data, experiment: str) -> TokenizedCorpus:
         ) from error
 
 
-def _loaded(data: Data) -> TokenizedCorpus:
-    return load_corpus(data.corpus, data.tokenizer, ("valid",), data.tokenizer_corpus)
+def _loaded(data: Data) -> TokenizedCorpus | TaskCorpus:
+    return corpus_of(data, ("valid",))

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from gdnbench.data import TokenizedCorpus
-from gdnbench.data.batches import BatchSampler, Feed
+from gdnbench.data.batches import Feed, Sampler
+from gdnbench.data.tasks import TaskCorpus
 from gdnbench.graph import Replayed
 from gdnbench.models import Decoder, build_decoder
 from gdnbench.models.parametrization import parameter_groups
@@ -66,17 +67,15 @@ class Trainer:
     On a GPU no step waits for the one before: losses stay there until somebody asks for them.
     """
 
-    def __init__(self, spec: RunSpec, corpus: TokenizedCorpus):
+    def __init__(self, spec: RunSpec, corpus: TokenizedCorpus | TaskCorpus):
         assert spec.training is not None
         self.spec, self.training = spec, spec.training
         self.model = build_model(spec)
         self.optimizer = build_optimizer(spec, self.model)
         self._rates = torch.zeros(len(self.optimizer.param_groups), device=spec.device)
         self._factors = torch.tensor([group["lr_factor"] for group in self.optimizer.param_groups], device=spec.device)
-        tokens = corpus.split("train").tokens
-        self.sampler = BatchSampler(
-            tokens, batch_size=self.training.batch_size, seq_len=self.training.seq_len, seed=spec.seed
-        )
+        sizes = {"batch_size": self.training.batch_size, "seq_len": self.training.seq_len}
+        self.sampler: Sampler = corpus.sampler(**sizes, seed=spec.seed)
         self.feed, self.curve = Feed(self.sampler, spec.device), Curve(spec.device)
         self.graph = Replayed(self._compute, self.optimizer.zero_grad) if in_force(spec).graph else None
         self.step, self.rate = 0, 0.0
@@ -136,11 +135,13 @@ class Trainer:
         self.curve.write(loss, norm)
 
     def _accumulate(self, batch: torch.Tensor) -> torch.Tensor:
-        """Add the gradients of the mean loss over a batch ``[B, T + 1]``, pass by pass, and return that loss."""
+        """Add the gradients of the mean loss over a batch, pass by pass, and return that loss."""
         total: torch.Tensor | None = None
+        whole = self.sampler.parts(batch)[1]
         for part in batch.split(self.spec.execution.micro_batch or len(batch)):
+            tokens, targets = self.sampler.parts(part)
             with autocast(self.spec):
-                loss = self.model.loss(part[:, :-1], part[:, 1:]) * (len(part) / len(batch))
+                loss = self.model.loss(tokens, targets) * self.sampler.share(targets, whole)
             loss.backward()
             total = loss.detach() if total is None else total + loss.detach()
         assert total is not None

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from gdnbench.configuration import canonical_json, from_mapping, to_mapping
+from gdnbench.data.tasks import Words
 from gdnbench.models import ModelConfig, Parametrization
 from gdnbench.plan.expand import expand
 from gdnbench.plan.spec import Coordinates, Decode, Matched, Origin, RunSpec, Training
@@ -45,6 +46,8 @@ OTHER = {
     "decode": to_mapping(Decode()),
     "keep_at": [4],
     "also": ["text:another"],
+    "lengths": [16],
+    "task": to_mapping(Words(group="s3")),
     "micro_batch": 4,
     "origin": to_mapping(Origin(run="another", step=4)),
 }

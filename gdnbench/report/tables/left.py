@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from gdnbench.data.tasks import is_task
 from gdnbench.presets import Preset
 from gdnbench.report import numbers
 from gdnbench.report.content import Row, Table, plain
@@ -39,12 +40,13 @@ def command(preset: Preset, experiment: str, study: Study) -> str:
     known = {entry.name: entry for entry in preset.experiments}
     parts = ["gdnbench reproduce", preset.name, f"--only {experiment}"]
     parts += [f"--set {study.name}"] if study.name != preset.name else []
-    parts += [f"--corpus {_to_fill_in(preset.corpus)}"] if ":" in preset.corpus else []
+    parts += [f"--corpus {_to_fill_in(preset.corpus)}"] if ":" in preset.corpus and not is_task(preset.corpus) else []
     entry = known.get(experiment)
     evaluation = {**preset.evaluation, **(entry.evaluation if entry is not None else {})}
     others = [*evaluation.get("also", ()), *([entry.corpus] if entry is not None and entry.corpus else [])]
-    # A corpus without files of its own, such as stdlib, needs no place.
-    return " ".join([*parts, *(f"--also {_to_fill_in(other)}" for other in others if other != "stdlib")])
+    # A corpus without files of its own, such as stdlib or a task, needs no place.
+    placed = [other for other in others if other != "stdlib" and not is_task(other)]
+    return " ".join([*parts, *(f"--also {_to_fill_in(other)}" for other in placed)])
 
 
 def _row(preset: Preset, row: dict[str, Any], study: Study) -> Row:
