@@ -282,6 +282,63 @@ def evaluate(
 
 
 @app.command()
+def generate(
+    model: Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, its checkpoint.pt, or <set>/<run id>")],
+    prompt: Annotated[list[str], typer.Option(help="text to continue; repeatable: several at once")] = [],
+    prompt_file: Annotated[Path | None, typer.Option(help="file whose text is a prompt")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="tokens that are to follow")] = 128,
+    temperature: Annotated[float | None, typer.Option(help="draw tokens; default: always the likeliest")] = None,
+    top_k: Annotated[int | None, typer.Option(help="draw from so many of the likeliest tokens")] = None,
+    top_p: Annotated[float | None, typer.Option(help="draw from the likeliest tokens of this probability")] = None,
+    seed: Annotated[int | None, typer.Option(help="seeds what is drawn; default: 0")] = None,
+    stop: Annotated[list[str], typer.Option(help="text before which a continuation ends; repeatable")] = [],
+    device: DeviceOption = None,
+    backend: BackendOption = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default: that of the training")] = None,
+    state_dtype: Annotated[str, typer.Option(help="type of recurrent memories: float32 or bfloat16")] = "float32",
+    graph: Annotated[bool | None, typer.Option(help="run steps as a CUDA graph; default: on a GPU")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print tokens, text, speed and memory as JSON")] = False,
+    save_state: Annotated[Path | None, typer.Option(help="write what is carried on to this file")] = None,
+    load_state: Annotated[Path | None, typer.Option(help="go on from such a file, in place of a prompt")] = None,
+    training_corpus: Annotated[
+        str | None, typer.Option(help="corpus of the training, with the place of its files, for a trained tokenizer")
+    ] = None,
+    mixer: MixerOption = [],
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Continue a text with a trained model that kept its checkpoint: the text on stdout, speed and memory on stderr."""
+    from gdnbench.models.config import parse_backend
+    from gdnbench.runs import generation
+
+    _add_mixers(mixer)
+    asked = generation.Asked(
+        model=model,
+        prompts=generation.prompts(prompt, prompt_file),
+        max_tokens=max_tokens,
+        sampling=generation.sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed),
+        stop=tuple(stop),
+        device=device or "cpu",
+        backend=None if backend is None else parse_backend(backend),
+        dtype=dtype,
+        state_dtype=state_dtype,
+        graph=graph,
+        load_state=load_state,
+        save_state=save_state,
+        training_corpus=training_corpus,
+        results=results,
+    )
+    found = generation.generate(asked, lambda text: None if as_json else print(text, end="", flush=True))
+    if as_json:
+        print(json.dumps(generation.to_json(found, asked), indent=1))
+    elif len(found.continuations) == 1:
+        print()
+    else:
+        for number, one in enumerate(found.continuations):
+            print(f"[{number}] {one.text}")
+    _progress(found.line())
+
+
+@app.command()
 def overlap(
     corpus: Annotated[str, typer.Option(help="corpus whose train split is read: text:<folder>, ...")],
     also: Annotated[list[str], typer.Option("--also", help="another corpus to look for in it; repeatable")] = [],

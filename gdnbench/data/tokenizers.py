@@ -23,6 +23,12 @@ SMALLEST_BPE = 257
 TRAIN_BYTES = 1 << 30
 
 
+# A byte-level vocabulary writes bytes that print as themselves, the others as the characters from 256 on (GPT-2).
+_PRINTED = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+_BYTE_OF = {chr(byte): byte for byte in _PRINTED}
+_BYTE_OF |= {chr(256 + place): byte for place, byte in enumerate(sorted({*range(256)} - {*_PRINTED}))}
+
+
 class Tokenizer(ABC):
     """Text to token ids and back. ``byte_lengths[id]`` is exact: those of a document sum to its UTF-8 length.
 
@@ -43,6 +49,10 @@ class Tokenizer(ABC):
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the ids of each text."""
         return [self.encode(text) for text in texts]
+
+    @abstractmethod
+    def spelling(self, token: int) -> bytes:
+        """Return the bytes of a token, none of an id that is no token; a character's may be spread over several."""
 
     @abstractmethod
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
@@ -66,6 +76,10 @@ class ByteTokenizer(Tokenizer):
         if b"\0" in data:
             raise GdnbenchError(f"tokenizer bytes: NUL at byte {data.index(0)} of a document; it is the separator")
         return np.frombuffer(data, dtype=np.uint8).astype(np.int64)
+
+    def spelling(self, token: int) -> bytes:
+        """Return the byte."""
+        return bytes([token]) if token < self.vocab_size else b""
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         """Return the text of the bytes ``tokens``."""
@@ -99,6 +113,11 @@ class BpeTokenizer(Tokenizer):
         """Return the ids of each text, encoded on all cores."""
         encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encoded]
+
+    def spelling(self, token: int) -> bytes:
+        """Return the bytes of a piece; those of the separator spell its name."""
+        piece = self._backend.id_to_token(token) or ""
+        return piece.encode() if token == self.separator else bytes(map(_BYTE_OF.__getitem__, piece))
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         """Return the text of ``tokens``; a separator becomes ``<|endoftext|>``."""

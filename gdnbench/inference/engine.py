@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from gdnbench.errors import GdnbenchError
 from gdnbench.graph import Replayed
 from gdnbench.inference import prompts as checked
+from gdnbench.inference import saved
 from gdnbench.inference.memory import Demand, Memory
 from gdnbench.inference.network import Network, backend_of
 from gdnbench.inference.rows import Rows
@@ -41,6 +43,7 @@ class Engine:
         state_dtype: torch.dtype | None = None,
         graph: bool | None = None,
         prefill_tokens: int = PREFILL_TOKENS,
+        model_id: str = "",
     ):
         """Set aside all memory that steps need.
 
@@ -53,6 +56,7 @@ class Engine:
             graph: whether steps become a CUDA graph; None: on a GPU.
             prefill_tokens: tokens of prompts that go through the layers at once (a longer prompt in parts, where no
                 layer's state grows).
+            model_id: what names the weights; a state is refused by a model of another name.
 
         Raises:
             GdnbenchError: too little memory, or a layer that no graph can hold.
@@ -73,7 +77,7 @@ class Engine:
             prefill_tokens=prefill_tokens,
         )
         demand.check(model, device, held=sum(p.numel() * p.element_size() for p in model.parameters()))
-        self.model, self.device, self.demand = model, device, demand
+        self.model, self.device, self.demand, self.model_id = model, device, demand, model_id
         self.rows = Rows(batch_size, capacity, model.config.vocab_size, device=device, wide=wide)
         slots = Slots(
             batch_size=batch_size,
@@ -158,7 +162,7 @@ class Engine:
         sampling: Greedy | Sampling | None = None,
         stop: Sequence[int] = (),
         every: int | None = None,
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         """Continue prompts, and yield what follows as it comes.
 
         What was computed past a stop is cut. Tokens that were generated when the caller stops to listen belong to
@@ -209,6 +213,52 @@ class Engine:
         found: list[int] = self.rows.tokens[row, :count].tolist()
         return found
 
+    @torch.no_grad()
+    def save_state(self, path: Path, rows: Sequence[int] | None = None) -> None:
+        """Write rows (None: all that were begun) to a file from which `load_state` goes on, here or elsewhere."""
+        rows = self._held() if rows is None else rows
+        for row in rows:
+            if not 0 <= row < len(self.fed) or not self.fed[row]:
+                raise GdnbenchError(f"row {row} was not begun; those that were: {self._held() or 'none'}")
+        self._settle()
+        found = [
+            {
+                "tokens": self.rows.tokens[row, : self.fed[row] + self.waits[row]].clone(),
+                "fed": self.fed[row],
+                "stream": self.streams[row],
+                "logits": self.rows.logits[row].clone(),
+                "state": self.network.unload(row),
+            }
+            for row in rows
+        ]
+        saved.write(path, self.model.config, self.model_id, found)
+
+    @torch.no_grad()
+    def load_state(self, path: Path, rows: Sequence[int] | None = None) -> list[int]:
+        """Take over the rows of a file, into ``rows`` (None: the first ones), and return their numbers.
+
+        Raises:
+            GdnbenchError: the file is of another model, damaged, or does not fit the batch or its capacity.
+        """
+        found = saved.read(path, self.model.config, self.model_id)
+        rows = list(range(len(found)) if rows is None else rows)
+        if len(rows) != len(found) or len(set(rows)) < len(rows) or not set(rows) <= set(range(len(self.fed))):
+            raise GdnbenchError(f"{path}: it holds {len(found)} rows, rows {rows} of {len(self.fed)} are to take them")
+        for content in found:
+            tokens = content["tokens"]
+            if len(tokens) > self.demand.capacity:
+                raise GdnbenchError(f"{path}: a row holds {len(tokens)} tokens; the capacity is {self.demand.capacity}")
+            saved.check_shapes(path, content["state"], self.model.init_state(1))
+        for row, content in zip(rows, found, strict=True):
+            tokens, self.fed[row] = content["tokens"], content["fed"]
+            self.waits[row], self.streams[row] = len(tokens) > content["fed"], content["stream"]
+            self.rows.lengths[row] = content["fed"]
+            self.network.load(row, content["state"])
+            self.rows.tokens[row, : len(tokens)] = tokens.to(self.device)
+            self.rows.logits[row] = content["logits"].to(self.device)
+            self._stale.discard(row)
+        return rows
+
     def memory(self) -> Memory:
         """Return the bytes of weights, state and workspace as they are.
 
@@ -256,7 +306,7 @@ class Engine:
     @torch.no_grad()
     def _stream(
         self, names: dict[int, int], max_tokens: int, sampling: Greedy | Sampling, stop: Sequence[int], every: int
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         self._settle()
         asked = {row: self.fed[row] + self.waits[row] + max_tokens for row in names}
         limits = {row: min(limit, self.demand.capacity) for row, limit in asked.items()}

@@ -48,18 +48,21 @@ class Demand:
         """
         matrices = {m.weight for m in model.modules() if isinstance(m, Projection)} | {model.embedding.weight}
         weights = sum(p.numel() * (self.dtype if p in matrices else p.dtype).itemsize for p in model.parameters())
-        layers = [layer for block in model.block_list() for _, layer in block.layers().values()]
-        state = sum(self._state(layer, self.capacity) for layer in layers)
-        return Memory(weights=weights, state=self.batch_size * state, workspace=self._workspace(model, layers))
+        state = self.batch_size * self.row_bytes(model, self.capacity)
+        return Memory(weights=weights, state=state, workspace=self._workspace(model))
+
+    def row_bytes(self, model: Decoder, context: int) -> int:
+        """Return the bytes of a row's state after ``context`` tokens, of all layers."""
+        return sum(self._state(layer, context) for layer in _layers(model))
 
     def _state(self, layer: StatefulLayer, context: int) -> int:
         memory = layer.init_state(1).get("memory", torch.empty(0)).numel()
         rest = layer.state_bytes(context, 1) - memory
         return memory * self.state_dtype.itemsize + rest * self.dtype.itemsize
 
-    def _workspace(self, model: Decoder, layers: list[StatefulLayer]) -> int:
+    def _workspace(self, model: Decoder) -> int:
         config, wide = model.config, torch.promote_types(self.dtype, torch.float32).itemsize
-        outputs = max(sum(len(p.weight) for p in m.modules() if isinstance(p, Projection)) for m in layers)
+        outputs = max(sum(len(p.weight) for p in m.modules() if isinstance(p, Projection)) for m in _layers(model))
         token = 4 * config.width * wide + 2 * outputs * self.dtype.itemsize
         tokens = min(self.prefill_tokens, self.batch_size * self.capacity)
         return tokens * token + 3 * self.batch_size * config.vocab_size * wide + 4 * self.batch_size * self.capacity
@@ -72,8 +75,7 @@ class Demand:
             return
         row = wanted.state // self.batch_size
         fixed = free - (wanted.weights - held) - wanted.workspace
-        layers = [layer for block in model.block_list() for _, layer in block.layers().values()]
-        token = sum(self._state(layer, 1) - self._state(layer, 0) for layer in layers)
+        token = self.row_bytes(model, 1) - self.row_bytes(model, 0)
         fitting = [f"batch {fixed // row} at this capacity"] if row <= fixed else []
         context = (fixed // self.batch_size - row + token * self.capacity) // token if token else 0
         fitting += [f"capacity {context} at this batch"] if context > 0 else []
@@ -82,6 +84,10 @@ class Demand:
             f"{_gib(wanted.workspace)} of workspace and {_gib(wanted.weights)} of weights; {_gib(free + held)} of "
             f"{device.type} are free for them; what would fit: {' or '.join(fitting) or 'no batch of this model'}"
         )
+
+
+def _layers(model: Decoder) -> list[StatefulLayer]:
+    return [layer for block in model.block_list() for _, layer in block.layers().values()]
 
 
 def free_bytes(device: torch.device) -> int:

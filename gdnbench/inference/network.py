@@ -2,11 +2,11 @@
 
 import torch
 from gdnbench_kernels import backends
+from gdnbench_kernels.fused_linear import fused_linear
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gdnbench.models import Decoder, ModelConfig
-from gdnbench.models.norm import add_and_norm
+from gdnbench.models.norm import as_arguments
 from gdnbench.models.projection import Projection
 from gdnbench.models.serving import Serving, Slots, pack, precision
 
@@ -106,10 +106,9 @@ class Network:
         return sum(serving.state_bytes() for serving in self.servings())
 
     def _logits(self, x: Tensor, y: Tensor | None) -> Tensor:
-        model = self.model
-        _, normed = add_and_norm(model.norm, x, y, impl=self.slots.impl("add_norm"))
-        weight, scale = model.head_matrix()
-        return scale * F.linear(normed.to(weight.dtype), weight).to(self.wide)
+        weight, scale = self.model.head_matrix()
+        impl, norm = self.slots.impl("fused_linear"), as_arguments(self.model.norm)
+        return fused_linear(x, weight, add=y, **norm, scale=scale, out_dtype=self.wide, impl=impl).y
 
 
 def matrices_in(model: nn.Module, dtype: torch.dtype) -> None:

@@ -10,49 +10,21 @@ from typing import Any
 import torch
 
 from gdnbench import data, environment
-from gdnbench.configuration import digest, from_mapping
+from gdnbench.configuration import digest
 from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.evaluate.perplexity import METRICS, WordPerplexity, evaluate_wikitext
 from gdnbench.evaluate.scoring import token_nll
 from gdnbench.models import Decoder
 from gdnbench.plan.spec import RunSpec
-from gdnbench.results import Record, Store
+from gdnbench.results import Record
 from gdnbench.results.record import metric as entry
 from gdnbench.results.store import open_set
-from gdnbench.runs import checkpoint
 from gdnbench.runs.rows import Rows
 from gdnbench.runs.sources import source_digest
-from gdnbench.runs.train import autocast, build_model
+from gdnbench.runs.train import autocast
+from gdnbench.runs.trained import load_trained, tokenizer_of
 
 BATCH = 8
-
-
-def load_trained(store: Store, run_id: str) -> tuple[Record, RunSpec, Decoder]:
-    """Return the record, specification and trained model of a finished run that kept its checkpoint.
-
-    Raises:
-        GdnbenchError: no such run, no kept checkpoint, or a damaged one.
-    """
-    record = store.read(run_id)
-    if record is None:
-        known = sorted(path.parent.name for path in store.folder.glob("runs/*/checkpoint.pt"))
-        raise GdnbenchError(
-            f"no finished run {run_id!r} in {store.folder}; with checkpoint: {', '.join(known) or 'none'}"
-        )
-    try:
-        saved = checkpoint.load(store.checkpoint_path(run_id))
-    except checkpoint.Corrupt as problem:
-        raise GdnbenchError(
-            f"{run_id}: its checkpoint is damaged ({problem}); remove its folder and run it again"
-        ) from problem
-    if saved is None:
-        raise GdnbenchError(
-            f"{run_id}: its checkpoint was not kept; set training.keep_checkpoint in the preset and run it again"
-        )
-    spec = from_mapping(RunSpec, record.spec, run_id)
-    model = build_model(spec)
-    model.load_state_dict(saved["model"])
-    return record, spec, model
 
 
 def evaluate_run(
@@ -99,7 +71,7 @@ def evaluate_run(
     }  # fmt: skip
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     torch.set_num_threads(spec.threads)
-    tokenizer = _tokenizer(trained, training_corpus)
+    tokenizer = tokenizer_of(trained, training_corpus)
     with autocast(spec):
         if metric in METRICS:
             result = evaluate_wikitext(
@@ -137,18 +109,6 @@ def evaluate_run(
         Rows(store.rows_path(record.run_id), 0).close()
         store.write(record)
     return record
-
-
-def _tokenizer(trained: Record, training_corpus: str | None) -> data.Tokenizer:
-    """Return the tokenizer of the training; raise where what is found under its name is another one."""
-    name, corpus = trained.spec["data"]["tokenizer"], training_corpus or trained.spec["data"]["corpus"]
-    tokenizer = data.open_tokenizer(name, data.open_corpus(corpus) if name.startswith("bpe") else None)
-    if tokenizer.hash != trained.data["tokenizer_hash"]:
-        raise GdnbenchError(
-            f"{trained.run_id}: tokenizer {name} of corpus {corpus} has hash {tokenizer.hash[:10]}, the model was "
-            f"trained with {trained.data['tokenizer_hash'][:10]}; name its corpus with --training-corpus"
-        )
-    return tokenizer
 
 
 def _word_metrics(result: WordPerplexity) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -174,13 +174,13 @@ def _decode(spec: RunSpec, corpus: TokenizedCorpus, store: Store, observer: Obse
     not_reset = memory.reset_peak(spec.device)
     model = build_model(spec)
     prompt = _windows(corpus, options.batch_size, options.context).to(spec.device)
-    with autocast(spec):
-        speed = decode.measure(
-            model,
-            prompt,
-            options.tokens,
-            lambda fraction: observer.beat(Beat(run_id=spec.run_id, fraction=fraction)),
-        )
+    speed = decode.measure(
+        model,
+        prompt,
+        options.tokens,
+        lambda fraction: observer.beat(Beat(run_id=spec.run_id, fraction=fraction)),
+        dtype=getattr(torch, spec.dtype),
+    )
     Rows(store.rows_path(spec.run_id), 0).close()
     weights = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**30
     return Result(

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from gdnbench.measure import memory
+from gdnbench.inference import Engine
+from gdnbench.measure import decode, memory
 from gdnbench.measure.decode import WARM_UP, measure
 from gdnbench.models import ModelConfig, Parametrization, build_decoder
 
@@ -87,17 +88,16 @@ def test_numbers_fit_together():
     assert 0 <= beats[0] < beats[-1] <= 1
 
 
-def test_every_timed_step_feeds_the_token_that_was_chosen():
-    model, fed = decoder("gdn"), []
-    step = model.step
-    model.step = lambda token, state: fed.append(token.clone()) or step(token, state)
-    measure(model, prompt(1, 8), tokens=5)
+def test_every_timed_step_feeds_the_token_that_was_chosen(monkeypatch):
+    engines = []
+    monkeypatch.setattr(decode, "Engine", lambda *args, **kwargs: engines.append(Engine(*args, **kwargs)) or engines[0])
+    measure(decoder("gdn"), prompt(1, 8), tokens=5)
+    held = engines[0].tokens(0)
+    assert len(held) == 8 + WARM_UP + 5 + 1
+    assert held[:8] == prompt(1, 8)[0].tolist()
     with torch.no_grad():
-        tokens = prompt(1, 8)
-        for token in fed:
-            logits, _ = decoder("gdn")(tokens)
-            assert torch.equal(logits[:, -1].argmax(-1), token)
-            tokens = torch.cat([tokens, token[:, None]], dim=1)
+        logits, _ = decoder("gdn")(torch.tensor([held]))
+    assert logits[0, 7:-1].argmax(-1).tolist() == held[8:]
 
 
 def test_peak_memory_sees_an_allocation():

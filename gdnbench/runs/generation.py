@@ -1,0 +1,236 @@
+"""Text from a trained model: prompts in the tokens of its training, and what follows them, as it comes."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gdnbench import environment
+from gdnbench.data import Tokenizer
+from gdnbench.errors import GdnbenchError
+from gdnbench.inference import Engine, Greedy, Sampling, saved
+from gdnbench.inference.engine import PREFILL_TOKENS
+from gdnbench.inference.memory import Demand
+from gdnbench.inference.text import TextStream
+from gdnbench.models.decoder import on_meta
+from gdnbench.runs.trained import Backend, find_run, load_trained, read_trained, tokenizer_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is to be generated.
+
+    Attributes:
+        model: a run (`gdnbench.runs.trained.find_run`).
+        prompts: texts; none: go on with ``load_state``.
+        max_tokens: tokens that are to follow each.
+        sampling: how they are chosen.
+        stop: texts before which a continuation ends; it ends at the token that separates documents, too.
+        device: ``cpu`` or ``cuda``.
+        backend: None: the run's, or the device's own.
+        dtype: type of matrices and caches; None: that of the training.
+        state_dtype: type of recurrent memories.
+        graph: whether steps become a CUDA graph; None: on a GPU.
+        load_state: file to go on from.
+        save_state: file to write the state to in the end.
+        training_corpus: the corpus of the training with the place of its files, which a trained tokenizer needs.
+        results: folder of the result sets.
+    """
+
+    model: str
+    prompts: tuple[str, ...]
+    max_tokens: int
+    sampling: Greedy | Sampling
+    stop: tuple[str, ...] = ()
+    device: str = "cpu"
+    backend: Backend | None = None
+    dtype: str | None = None
+    state_dtype: str = "float32"
+    graph: bool | None = None
+    load_state: Path | None = None
+    save_state: Path | None = None
+    training_corpus: str | None = None
+    results: Path = Path("results")
+
+
+@dataclass
+class Continuation:
+    """What followed a prompt: its text before any stop text, all tokens, and why it ended (None: by a stop text)."""
+
+    prompt: str | None
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    finished: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """Continuations by prompt, and what they took.
+
+    Attributes:
+        run_id: the model.
+        continuations: one for each prompt.
+        first_token_ms: from the prompts to their first tokens.
+        tokens_per_s: of all rows, after their first tokens; None where there were no more.
+        weights: bytes.
+        state: bytes of all rows' states or caches.
+        workspace: bytes (`gdnbench.inference.Engine.memory`).
+    """
+
+    run_id: str
+    continuations: list[Continuation]
+    first_token_ms: float
+    tokens_per_s: float | None
+    weights: int
+    state: int
+    workspace: int
+
+    def line(self) -> str:
+        """Return speed and memory in a line."""
+        count = sum(len(one.tokens) for one in self.continuations)
+        speed = "" if self.tokens_per_s is None else f", then {self.tokens_per_s:,.1f} tokens/s"
+        sizes = {"weights": self.weights, "state": self.state, "workspace": self.workspace}
+        memory = ", ".join(f"{name} {size / 2**20:,.4g} MiB" for name, size in sizes.items())
+        return f"{self.run_id}: {count} tokens; first after {self.first_token_ms:,.1f} ms{speed}; {memory}"
+
+
+def generate(asked: Asked, show: Callable[[str], None] = lambda text: None) -> Generated:
+    """Generate; where one text is continued, ``show`` gets what follows as it comes.
+
+    Raises:
+        GdnbenchError: the run, a prompt, the state or the machine does not allow it.
+    """
+    if bool(asked.prompts) == bool(asked.load_state):
+        raise GdnbenchError("expected either a prompt or a state to go on from")
+    environment.check_device(asked.device, asked.dtype or "")
+    store, run_id = find_run(asked.model, asked.results)
+    record, spec = read_trained(store, run_id, device=asked.device, backend=asked.backend)
+    tokenizer = tokenizer_of(record, asked.training_corpus)
+    prompts = [tokenizer.encode(text).tolist() for text in asked.prompts]
+    if asked.load_state is not None:
+        lengths = [len(row["tokens"]) for row in saved.read(asked.load_state, spec.model, run_id)]
+    else:
+        lengths = [len(prompt) for prompt in prompts]
+    demand = Demand(
+        batch_size=len(lengths),
+        capacity=max(2, max(lengths) + asked.max_tokens),
+        dtype=_type(asked.dtype or spec.dtype),
+        state_dtype=_type(asked.state_dtype),
+        prefill_tokens=PREFILL_TOKENS,
+    )
+    demand.check(on_meta(spec.model), torch.device(asked.device))
+    *_, model = load_trained(store, run_id, device=asked.device, backend=asked.backend)
+    engine = Engine(
+        model,
+        batch_size=demand.batch_size,
+        capacity=demand.capacity,
+        dtype=demand.dtype,
+        state_dtype=demand.state_dtype,
+        graph=asked.graph,
+        model_id=run_id,
+    )
+    if asked.load_state is not None:
+        engine.load_state(asked.load_state)
+    found = _run(run_id, engine, tokenizer, prompts, asked, show)
+    if asked.save_state is not None:
+        engine.save_state(asked.save_state)
+    return found
+
+
+def _run(
+    run_id: str,
+    engine: Engine,
+    tokenizer: Tokenizer,
+    prompts: list[list[int]],
+    asked: Asked,
+    show: Callable[[str], None],
+) -> Generated:
+    count = engine.demand.batch_size
+    found = [Continuation(prompt) for prompt in asked.prompts or [None] * count]
+    texts = [TextStream(tokenizer, asked.stop) for _ in range(count)]
+    started = time.perf_counter()
+    pieces = engine.generate(prompts or None, asked.max_tokens, sampling=asked.sampling, stop=[tokenizer.separator])
+    first, more = None, 0
+    with contextlib.closing(pieces):
+        for piece in pieces:
+            now = time.perf_counter()
+            more += 0 if first is None else len(piece.tokens)
+            first = first or now
+            one, text = found[piece.prompt], texts[piece.prompt]
+            if text.over:
+                continue
+            one.tokens += piece.tokens
+            one.finished = piece.finished
+            shown = text.add(_said(piece.tokens, tokenizer), final=piece.finished is not None)
+            one.text += shown
+            if count == 1:
+                show(shown)
+            if text.over:
+                one.finished = "stop"
+            if all(text.over or one.finished for text, one in zip(texts, found, strict=True)):
+                break
+    ended, memory = time.perf_counter(), engine.memory()
+    assert first is not None
+    return Generated(
+        run_id=run_id,
+        continuations=found,
+        first_token_ms=1e3 * (first - started),
+        tokens_per_s=more / (ended - first) if more else None,
+        weights=memory.weights,
+        state=memory.state,
+        workspace=memory.workspace,
+    )
+
+
+def prompts(texts: Sequence[str], file: Path | None) -> tuple[str, ...]:
+    """Return texts, and that of a file behind them."""
+    if file is None:
+        return tuple(texts)
+    try:
+        return (*texts, file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise GdnbenchError(f"{file}: not readable as text: {error}") from error
+
+
+def sampling(
+    *, temperature: float | None, top_k: int | None, top_p: float | None, seed: int | None
+) -> Greedy | Sampling:
+    """Return how tokens are chosen: the likeliest, unless something is said that goes with drawing them.
+
+    A temperature of 0 is the likeliest, too.
+    """
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    said = {name: value for name, value in given.items() if value is not None}
+    return Sampling(**said) if said and temperature != 0 else Greedy()  # type: ignore[arg-type]
+
+
+def _said(tokens: tuple[int, ...], tokenizer: Tokenizer) -> list[int]:
+    return [token for token in tokens if token != tokenizer.separator]
+
+
+def _type(name: str) -> torch.dtype:
+    known = ("float32", "bfloat16", "float64")
+    if name not in known:
+        raise GdnbenchError(f"type {name!r}: expected one of {', '.join(known)}")
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def to_json(found: Generated, asked: Asked) -> dict[str, Any]:
+    """Return everything as plain data."""
+    sampling = {"method": type(asked.sampling).__name__.lower(), **vars(asked.sampling)}
+    return {
+        "model": found.run_id,
+        "device": environment.device_name(asked.device),
+        "sampling": sampling,
+        "continuations": [vars(one) for one in found.continuations],
+        "first_token_ms": found.first_token_ms,
+        "tokens_per_s": found.tokens_per_s,
+        "weights_bytes": found.weights,
+        "state_bytes": found.state,
+        "workspace_bytes": found.workspace,
+    }
