@@ -8,7 +8,7 @@ PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 RUN = $(VENV)/bin/gdnbench
 WORKERS ?= 2
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan report test check bench-check wheel clean
+.PHONY: help setup reproduce plan report test check bench-check quality-check wheel clean
 
 help:  ## list targets and presets
 	@echo "targets:"
@@ -56,6 +56,9 @@ check: $(VENV)/dev  ## linter, format check and type checker
 
 bench-check: $(VENV)/dev  ## compare kernels with the table and a baseline
 	@$(RUN) bench check $(ARGS)
+
+quality-check: $(VENV)/core  ## compare losses and gradients with stored ones (CPU, about a minute)
+	@$(RUN) quality check $(ARGS)
 
 wheel: $(VENV)/dev  ## build the wheel into dist/
 	@$(VENV)/bin/python -m build --wheel --outdir dist .

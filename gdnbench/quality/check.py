@@ -112,9 +112,7 @@ def _case(asked: tuple[str, str, RunSpec]) -> Values:
         raise GdnbenchError(f"{name}: {error}") from None
 
 
-def _merged(
-    stored: Mapping[str, Values], now: Mapping[str, Values], changed: Iterable[str]
-) -> dict[str, Values]:
+def _merged(stored: Mapping[str, Values], now: Mapping[str, Values], changed: Iterable[str]) -> dict[str, Values]:
     return {name: now[name] if name in changed else stored[name] for name in now}
 
 

@@ -64,7 +64,7 @@ class Difference:
 
 
 def differences(case: str, stored: Values, now: Values, tolerance: float) -> Iterator[Difference]:
-    """Yield the numbers of a case that differ by more than ``tolerance`` of their size, in the order of the new ones."""
+    """Yield the numbers of a case that differ by more than ``tolerance`` of their size, in the new ones' order."""
     largest = max((abs(value) for name, value in stored.items() if name.startswith("gradient")), default=0.0)
     for name in dict.fromkeys([*now, *stored]):
         before, after = stored.get(name), now.get(name)
