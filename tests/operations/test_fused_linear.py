@@ -1,11 +1,12 @@
 """One token's product with its norm, gate and activation: its definition, PyTorch's form, the GPU kernels."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import torch
 from gdnbench_kernels import testing
+from gdnbench_kernels.backends import BackendUnavailable
 from gdnbench_kernels.fused_linear import fused_linear
 from torch.nn import functional as F
 
@@ -139,3 +140,63 @@ def test_what_does_not_fit_is_refused(message, change):
     with pytest.raises(ValueError) as refused:
         fused_linear(**(arguments(Call(), torch.float32) | change))
     assert str(refused.value).startswith(message)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_kernels_say_that_they_need_a_gpu():
+    with pytest.raises(BackendUnavailable, match=r"'triton' of fused_linear cannot run here: it needs an NVIDIA GPU"):
+        fused_linear(**arguments(Call(), torch.float32), impl="triton")
+
+
+WHOLE = {
+    "1.3B in": Call(width=2048, rows=9228, tensors=("add", "norm")),
+    "1.3B out": Call(width=3072, rows=2048, tensors=("norm", "gate"), norm_size=512, settings={"group_size": 512}),
+    "1.3B up": Call(width=2048, rows=11264, tensors=("add", "norm"), settings={"activation": "swiglu"}),
+    "1.3B down": Call(width=5632, rows=2048),
+    "125M out": Call(width=1152, rows=768, tensors=("norm", "gate"), norm_size=192, settings={"group_size": 192}),
+    "a token shift": Call(
+        width=768, rows=2500, tensors=("add", "norm", "norm_bias", "previous", "mix"),
+        mix_rows=(768, 768, 768, 64, 64, 68),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU and a CUDA build of torch")
+class TestOnGpu:
+    @every_call
+    @pytest.mark.parametrize("batch", [1, 4, 5, 64])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+    def test_equals_the_definition(self, call, batch, dtype, monkeypatch):
+        monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+        call = replace(call, batch=batch)
+        assert mismatches(call, dtype, "triton", device="cuda", stream=torch.float32) == {}
+
+    @pytest.mark.parametrize("call", WHOLE.values(), ids=WHOLE)
+    @pytest.mark.parametrize("batch", [1, 2, 4, 8])
+    def test_whole_layers(self, call, batch):
+        call = replace(call, batch=batch)
+        assert mismatches(call, torch.bfloat16, "triton", device="cuda", stream=torch.float32) == {}
+        more = {"out_dtype": torch.float32}
+        assert mismatches(call, torch.bfloat16, "triton", device="cuda", stream=torch.float32, **more) == {}
+
+    def test_a_captured_chain_is_bitwise_that_of_its_calls_one_by_one(self):
+        given = arguments(Call(width=1024, rows=1024, tensors=("add", "norm")), torch.bfloat16, device="cuda")
+        weights = torch.stack([given["weight"].roll(i, 0) for i in range(24)])
+        carried = torch.zeros(24, 1, 1024, dtype=torch.bfloat16, device="cuda")
+
+        def chain(between):
+            x, y = given["x"].float(), given["add"]
+            for i, weight in enumerate(weights):
+                y, x, _ = fused_linear(x, weight, add=y, norm=given["norm"], carry=(y, carried[i]), impl="triton")
+                between()
+            return x, y
+
+        one_by_one = *chain(torch.cuda.synchronize), carried.clone()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured = *chain(lambda: None), carried
+        for _ in range(50):
+            carried.zero_()
+            graph.replay()
+            assert all(torch.equal(one, other) for one, other in zip(captured, one_by_one, strict=True))

@@ -1,10 +1,13 @@
 """Which machines the Triton backends run on, and what of a call they refuse whatever the operation."""
 
+import functools
+
 import torch
 from torch import Tensor
 from triton import knobs
 
 OLDEST = (8, 0)  # compute capability
+H200_PROCESSORS = 132
 TYPES = (torch.bfloat16, torch.float16, torch.float32)
 INTERPRETED: bool = knobs.runtime.interpret  # on a CPU, for tests: Triton reads it at import, too
 
@@ -31,3 +34,14 @@ def beyond_types(**tensors: Tensor | None) -> str | None:
         if x.dtype not in TYPES:
             return f"{name}: {x.dtype}, wants bfloat16, float16 or float32"
     return None
+
+
+def processors(device: torch.device) -> int:
+    """Return the number of multiprocessors of a GPU; an H200's where there is none (launches listed, interpreted)."""
+    return _processors(device.index) if device.type == "cuda" else H200_PROCESSORS
+
+
+@functools.cache
+def _processors(index: int | None) -> int:
+    count: int = torch.cuda.get_device_properties(index).multi_processor_count
+    return count

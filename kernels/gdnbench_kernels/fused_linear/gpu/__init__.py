@@ -1,0 +1,1 @@
+"""One token's product on a GPU: one kernel for few rows (``few``), tensor cores for more (``many``)."""

@@ -1,0 +1,113 @@
+"""For more rows than one kernel takes: the input by a kernel, the product by PyTorch, the activation by a kernel."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gdnbench_kernels.fused_linear.api import FusedLinear, Input, Output
+from gdnbench_kernels.fused_linear.gpu.few import arguments
+from gdnbench_kernels.fused_linear.gpu.input import make_input, read_constants, silu
+from gdnbench_kernels.gpu import pdl
+from gdnbench_kernels.launching import launch
+
+BLOCK = 1024
+
+
+def products(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
+    """Run kernels and PyTorch's product; see `fused_linear.api.fused_linear`."""
+    total, normed, inputs = prepared(given, weight)
+    wide = wanted.activation == "none" and wanted.dtype == torch.float32 != weight.dtype and weight.is_cuda
+    parts = weight.split(wanted.mix_rows or len(weight))
+    if wide:  # sums of halves as they are
+        found = [torch.mm(i, part.mT, out_dtype=torch.float32) for i, part in zip(inputs, parts, strict=True)]
+    else:
+        found = [torch.mm(i, part.mT) for i, part in zip(inputs, parts, strict=True)]
+    y = found[0] if len(found) == 1 else torch.cat(found, -1)
+    if wanted.carry is not None:
+        wanted.carry[1].copy_(wanted.carry[0])
+    return FusedLinear(finished(y, wanted), total, normed)
+
+
+def prepared(given: Input, weight: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Return the sum, the norm if it is wanted, and the product's inputs ``[M, B, K]`` (M = 1 without mix)."""
+    x = given.x
+    if given.is_plain(weight.dtype):
+        return x, None, x[None]
+    inputs = weight.new_empty(1 if given.mix is None else len(given.mix), *x.shape)
+    total = None if given.add is None else x.new_empty(x.shape)
+    normed = None if given.previous is None else weight.new_empty(x.shape)
+    launch(
+        prepare_kernel,
+        (len(x), len(inputs)),
+        **arguments(given),
+        inputs=inputs,
+        total=total,
+        normed=normed,
+        BLOCK=BLOCK,
+        **pdl.overlapping(x.device),
+    )
+    return x if total is None else total, normed, inputs
+
+
+def finished(y: Tensor, wanted: Output) -> Tensor:
+    """Return ``scale * activation(y)``."""
+    swiglu = wanted.activation == "swiglu"
+    if wanted.activation == "none" and wanted.scale == 1.0:
+        return y.to(wanted.dtype)
+    width = y.shape[1] // 2 if swiglu else y.shape[1]
+    made = y.new_empty(len(y), width, dtype=wanted.dtype)
+    launch(
+        finish_kernel,
+        (len(y), triton.cdiv(width, BLOCK)),
+        y=y,
+        made=made,
+        width=width,
+        scale=wanted.scale,
+        SWIGLU=swiglu,
+        SQUARED=wanted.activation == "relu2",
+        BLOCK=BLOCK,
+        **pdl.overlapping(y.device),
+    )
+    return made
+
+
+@triton.jit(do_not_specialize=["eps"])
+def prepare_kernel(
+    x, add, norm, norm_bias, gate, previous, mix, inputs, total, normed,
+    x_row, add_row, gate_row, previous_row, eps,
+    K: tl.constexpr, GROUP: tl.constexpr, GATE_FIRST: tl.constexpr, NORM: tl.constexpr, BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
+):  # fmt: skip
+    """Program: one row, and one way to mix it."""
+    pdl.launch_dependents(PDL)
+    b, which = tl.program_id(0), tl.program_id(1)
+    constants = read_constants(norm, norm_bias, mix, which, K, NORM, BLOCK)
+    pdl.wait(PDL)
+    made = make_input(
+        x, add, gate, previous, constants, total, normed, b, which == 0, x_row, add_row, gate_row, previous_row, eps,
+        K, GROUP, GATE_FIRST, BLOCK, inputs.dtype.element_ty,
+    )  # fmt: skip
+    row = inputs + (which.to(tl.int64) * tl.num_programs(0) + b) * K
+    for i in tl.static_range(len(made)):
+        column = i * BLOCK + tl.arange(0, BLOCK)
+        tl.store(row + column, made[i], mask=column < K)
+
+
+@triton.jit(do_not_specialize=["scale"])
+def finish_kernel(
+    y, made, width, scale, SWIGLU: tl.constexpr, SQUARED: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr
+):
+    """Program: a block of a row."""
+    pdl.launch_dependents(PDL)
+    row, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    pdl.wait(PDL)
+    if SWIGLU:
+        gate = tl.load(y + 2 * row * width + column, mask=column < width, other=0.0)
+        found = silu(gate) * tl.load(y + (2 * row + 1) * width + column, mask=column < width, other=0.0).to(tl.float32)
+    else:
+        found = tl.load(y + row * width + column, mask=column < width, other=0.0).to(tl.float32)
+    if SQUARED:
+        found = tl.maximum(found, 0.0)
+        found = found * found
+    tl.store(made + row * width + column, (scale * found).to(made.dtype.element_ty), mask=column < width)

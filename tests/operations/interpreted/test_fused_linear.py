@@ -1,0 +1,70 @@
+"""The kernels of fused_linear on the CPU against float64: all that may be asked of them, few rows and many."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from gdnbench_kernels.backends import BackendRefusal
+from gdnbench_kernels.fused_linear import fused_linear
+from gdnbench_kernels.fused_linear.gpu import few, tiles
+from gdnbench_kernels.fused_linear.gpu.tiles import Tile
+from gdnbench_kernels.fused_linear.impl import triton
+
+from tests.operations.test_fused_linear import Call, arguments, every_call, mismatches
+
+
+@pytest.fixture(autouse=True)
+def a_small_gpu(monkeypatch):
+    monkeypatch.setattr(few.hardware, "processors", lambda device: 2)
+
+
+@every_call
+@pytest.mark.parametrize("batch", [1, 3, triton.MOST_ROWS + 1], ids="{} rows".format)
+def test_every_option(call, batch):
+    assert mismatches(replace(call, batch=batch), torch.float32, "triton") == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_halves_and_a_stream_in_single_precision(dtype, batch):
+    call = Call(batch=batch, width=40, tensors=("add", "norm"), settings={"activation": "swiglu"})
+    assert mismatches(call, dtype, "triton", stream=torch.float32) == {}
+    assert mismatches(call, dtype, "triton", stream=torch.float32, out_dtype=torch.float32) == {}
+
+
+@pytest.mark.parametrize(("rows", "block", "depth"), [(1, 64, 1), (2, 16, 3), (8, 32, 2)])
+@pytest.mark.parametrize("settings", [{}, {"activation": "swiglu"}], ids=["plain", "swiglu"])
+def test_tiles_that_do_not_fit(rows, block, depth, settings):
+    """More tiles than programs, blocks beyond the last column, and tiles beyond the last row."""
+    call = Call(width=72, rows=30, tensors=("add", "norm"), settings=settings)
+    mixed = Call(width=72, rows=30, tensors=("previous", "mix"), mix_rows=(17, 5, 8))
+    with tiles.forced({None: Tile(ROWS=rows, BLOCK=block, DEPTH=depth, programs=1)}):
+        assert mismatches(call, torch.float32, "triton") == {}
+        assert mismatches(mixed, torch.float32, "triton") == {}
+
+
+@pytest.mark.parametrize("batch", [2, 6])
+def test_rows_of_any_stride(batch):
+    call = Call(batch=batch, tensors=("add", "norm", "gate", "previous", "mix"), mix_rows=(24,))
+    given = arguments(call, torch.float32)
+    wider = {name: torch.cat([given[name], given[name]], -1)[:, :48] for name in ("x", "add", "gate", "previous")}
+    plain, strided = (fused_linear(**each, impl="triton") for each in (given, given | wider))
+    assert all(torch.equal(one, other) for one, other in zip(plain, strided, strict=True))
+
+
+@pytest.mark.parametrize("batch", [1, 6])
+def test_carries_along(batch):
+    source, target = torch.randn(2, 3, 500)
+    fused_linear(**arguments(Call(batch=batch), torch.float32), carry=(source, target), impl="triton")
+    assert torch.equal(target, source)
+
+
+def test_refusals_name_who_serves():
+    given = arguments(Call(width=20), torch.float32)
+    with pytest.raises(
+        BackendRefusal, match=r"^x: K is 20, wants a multiple of 8 from 16 to 16384 .*: reference, torch$"
+    ):
+        fused_linear(**given, impl="triton")
+    given = arguments(Call(), torch.float32)
+    with pytest.raises(BackendRefusal, match=r"^weight: strides \[1, 24\], wants a contiguous matrix"):
+        fused_linear(**(given | {"weight": given["weight"].T.contiguous().T}), impl="triton")
