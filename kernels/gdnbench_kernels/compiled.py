@@ -81,6 +81,10 @@ def launches(arch: int) -> list[tuple[str, Launch]]:
     runs |= {name: partial(_ssd, shape) for name, shape in SSD_SHAPES[arch].items()}
     runs |= {
         "decode step": _step,
+        "gated_delta_decode, one row": partial(_gated_delta_decode, 1),
+        "gated_delta_decode, 64 rows": partial(_gated_delta_decode, 64),
+        "ssd_decode, one row": partial(_ssd_decode, 1),
+        "ssd_decode, 64 rows": partial(_ssd_decode, 64),
         "short convolution": _short_convolution,
         "gated norm": _gated_norm,
         "add norm": _add_norm,
@@ -144,6 +148,28 @@ def _step() -> None:
     g, beta = (_half(64, 16) for _ in range(2))
     gates: dict[str, Any] = {"A_log": _single(16), "dt_bias": _single(16), "gate_scale": 1.0, "beta_range": 1.0}
     step(q, k, v, g, beta, _single(64, 16, 128, 128), scale=0.5, normalize_qk=True, **gates)
+
+
+def _gated_delta_decode(rows: int) -> None:
+    """Run one token of six heads of 256 by 512, of a row of projections."""
+    from gdnbench_kernels.gated_delta_decode.gpu import decode
+
+    channels, row = 2 * 6 * 256 + 6 * 512, _half(rows, 9232)
+    g, beta = (row[:, first : first + 6] for first in (9216, 9222))
+    taps, ring, memory = _half(4, channels).t(), _half(rows, 4, channels), _single(rows, 6, 256, 512)
+    lengths = torch.empty(rows, dtype=torch.int32, device="meta")
+    decode(row[:, :channels], g, beta, taps, ring, memory, lengths, _single(6), _single(6), 1.0, 1.0, 1.0, True)
+
+
+def _ssd_decode(rows: int) -> None:
+    """Run one token of 64 heads of 128 by 64, of a row of projections."""
+    from gdnbench_kernels.ssd_decode.gpu import decode
+
+    channels, row = 64 * 64 + 2 * 128, _half(rows, 8512)
+    taps, ring, memory = _half(4, channels).t(), _half(rows, 4, channels), _single(rows, 64, 128, 64)
+    lengths, scalars = torch.empty(rows, dtype=torch.int32, device="meta"), [_single(64) for _ in range(3)]
+    x, dt, bias = row[:, :channels], row[:, 8448:], _single(channels)
+    decode(x, dt, taps, bias, ring, memory, lengths, *scalars, True)
 
 
 def _short_convolution() -> None:
