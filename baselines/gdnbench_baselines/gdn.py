@@ -207,17 +207,17 @@ class GatedDeltaServing(ConvolvedServing):
         sizes = [2 * keys + values, values, heads, heads]
         self.parts = [*sizes, len(self.inputs) - sum(sizes)]
         self.taps, wide = pack_taps(layer._convs(), slots.dtype), torch.promote_types(slots.dtype, torch.float32)
-        self.gates = {"A_log": layer.A_log.detach().to(wide), "dt_bias": layer.dt_bias.detach().to(wide)}
+        scales = {"scale": layer.output_scale.value, "beta_range": layer.beta_range}
+        gates = {"A_log": layer.A_log.detach().to(wide), "dt_bias": layer.dt_bias.detach().to(wide)}
+        self.settings: dict[str, Any] = {**gates, **scales}
 
     def step(self, x: Tensor, y: Tensor | None, shared: Shared) -> tuple[Tensor, Tensor]:
         """Run one token of every row."""
         layer, impl, norm = self.layer, self.slots.impl, as_arguments(self.norm)
         made = fused_linear(x, self.inputs, add=y, **norm, impl=impl("fused_linear"))
         qkv, gate, g, beta, _ = made.y.split(self.parts, 1)
-        scales = {"scale": layer.output_scale.value, "beta_range": layer.beta_range}
-        o = gated_delta_decode(
-            qkv, g, beta, self.taps, **self.buffers(), **self.gates, **scales, impl=impl("gated_delta_decode")
-        )
+        settings = self.buffers() | self.settings
+        o = gated_delta_decode(qkv, g, beta, self.taps, **settings, impl=impl("gated_delta_decode"))
         norm, size = as_arguments(layer.o_norm), layer.value_dim
         out = fused_linear(
             o, self.output, gate=gate, **norm, group_size=size, scale=self.factor, impl=impl("fused_linear")

@@ -180,8 +180,8 @@ class Mamba2Serving(ConvolvedServing):
         impl = self.slots.impl
         made = fused_linear(x, self.inputs, add=y, **as_arguments(self.norm), impl=impl("fused_linear"))
         xbc, z, dt, _ = made.y.split(self.parts, 1)
-        buffers = self.buffers() | self.scalars
-        o = ssd_decode(xbc, dt, self.taps, self.bias, **buffers, impl=impl("ssd_decode"))
+        settings = self.buffers() | self.scalars
+        o = ssd_decode(xbc, dt, self.taps, self.bias, **settings, impl=impl("ssd_decode"))
         norm = as_arguments(self.layer.norm)
         out = fused_linear(
             o, self.output, gate=z, gate_first=True, **norm, scale=self.factor, impl=impl("fused_linear")

@@ -167,9 +167,9 @@ def _ssd_decode(rows: int) -> None:
 
     channels, row = 64 * 64 + 2 * 128, _half(rows, 8512)
     taps, ring, memory = _half(4, channels).t(), _half(rows, 4, channels), _single(rows, 64, 128, 64)
-    lengths, scalars = torch.empty(rows, dtype=torch.int32, device="meta"), [_single(64) for _ in range(3)]
+    lengths, scalar = torch.empty(rows, dtype=torch.int32, device="meta"), _single(64)
     x, dt, bias = row[:, :channels], row[:, 8448:], _single(channels)
-    decode(x, dt, taps, bias, ring, memory, lengths, *scalars, True)
+    decode(x, dt, taps, bias, ring, memory, lengths, scalar, scalar, scalar, True)
 
 
 def _short_convolution() -> None:
