@@ -18,7 +18,7 @@ from gdnbench.models.mixer import Mixer, Shared, State
 from gdnbench.models.norm import LayerNorm, RMSNorm, as_arguments, norm_and_gate
 from gdnbench.models.projection import ALIGNED, Projection, project
 from gdnbench.models.roles import Init, Multiplier, Role, declare, normal
-from gdnbench.models.serving import Serving, Slots, pack
+from gdnbench.models.serving import Serving, Slots, keeps, pack
 from gdnbench.models.spread import inverse_softplus, log_spread, spread
 
 
@@ -125,7 +125,9 @@ class GatedDeltaNet(Mixer):
         return self._output(o[:, None], gate)[:, 0], {"tail": tail, "memory": memory}
 
     def serve(self, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float = 1.0) -> Serving:
-        """Return the layer in three operations a token."""
+        """Return the layer in three operations a token; a variant that computes otherwise is served by its steps."""
+        if not keeps(self, GatedDeltaNet, "_inputs", "_activation", "_output"):
+            return super().serve(norm, slots, factor=factor)
         return GatedDeltaServing(self, norm, slots, factor=factor)
 
     def _inputs(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, dict[str, Any], Tensor | None]:

@@ -172,6 +172,11 @@ def served(layer: "StatefulLayer", norm: RMSNorm | LayerNorm, slots: Slots, *, f
     return (RowByRow if grows(layer) else StepByStep)(layer, norm, slots, factor=factor)
 
 
+def keeps(layer: "StatefulLayer", kind: type, *methods: str) -> bool:
+    """Say whether a layer of some subclass of ``kind`` computes by that one's methods: its ``serve`` then fits, too."""
+    return all(getattr(type(layer), name) is getattr(kind, name) for name in ("forward", "step", *methods))
+
+
 def grows(layer: "StatefulLayer") -> bool:
     """Say whether a layer's state grows with its context."""
     return layer.state_bytes(2, 1) > layer.state_bytes(1, 1)

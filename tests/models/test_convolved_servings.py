@@ -7,7 +7,7 @@ import torch
 
 from gdnbench.models.norm import LayerNorm, RMSNorm
 from gdnbench.models.projection import Projection
-from gdnbench.models.serving import Slots
+from gdnbench.models.serving import Slots, StepByStep
 
 LAYERS = {
     "gdn": ("gdn", {"heads": 2}),
@@ -25,7 +25,7 @@ each = pytest.mark.parametrize("name", LAYERS)
 @pytest.fixture
 def layer(name, tiny_decoder):
     arch, options = LAYERS[name]
-    return tiny_decoder(arch, options={arch: options}, table="mup_derived").block_list()[0].mixer
+    return tiny_decoder(arch, depth=1, options={arch: options}).block_list()[0].mixer
 
 
 def draw(*size, seed=0):
@@ -109,6 +109,17 @@ def test_forward_computes_the_same_with_packed_matrices_and_holds_them_once(name
         torch.testing.assert_close(new[part], state[part], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["gdn", "mamba2"])
+@torch.no_grad()
+def test_a_variant_that_computes_otherwise_is_served_by_its_steps(name, layer):
+    kind = type(layer)
+    serving = type(layer.serve(norm_of("rms", layer.width), slots_of(1)))
+    layer.__class__ = type("Named", (kind,), {})
+    assert type(layer.serve(norm_of("rms", layer.width), slots_of(1))) is serving
+    layer.__class__ = type("Negated", (kind,), {"_output": lambda self, *given: -kind._output(self, *given)})
+    assert type(layer.serve(norm_of("rms", layer.width), slots_of(1))) is StepByStep
+
+
 @each
 @torch.no_grad()
 def test_a_state_goes_out_and_in_again(name, layer):
@@ -134,7 +145,7 @@ def test_a_state_goes_out_and_in_again(name, layer):
 def test_our_kernels_in_a_graph_are_near_float64(name, tiny_decoder):
     arch, options = LAYERS[name]
     wide = {"gdn": {"head_k_dim": 16, "head_v_dim": 24}, "mamba2": {"state_dim": 16, "head_dim": 16}}
-    model = tiny_decoder(arch, width=64, base_width=64, options={arch: {**wide[arch], **options}})
+    model = tiny_decoder(arch, depth=1, width=64, base_width=64, options={arch: {**wide[arch], **options}})
     layer, norm = model.block_list()[0].mixer, norm_of("rms", 64)
     x, y = (draw(3, TOKENS, 64, seed=seed) for seed in (1, 2))
     _, expected, _ = stepped(layer, norm, x, y, layer.init_state(3))
