@@ -2,24 +2,29 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from gdnbench_kernels.fused_linear import fused_linear
 from gdnbench_kernels.wkv7 import wkv7, wkv7_step
+from gdnbench_kernels.wkv7_decode import Maps, wkv7_decode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdnbench.errors import GdnbenchError
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.mixer import Mixer, Shared, State
-from gdnbench.models.norm import l2_normalize
-from gdnbench.models.projection import Projection
+from gdnbench.models.norm import LayerNorm, RMSNorm, as_arguments, l2_normalize
+from gdnbench.models.projection import ALIGNED, Projection
 from gdnbench.models.roles import Init, Multiplier, Role, constant, curve, declare, normal
+from gdnbench.models.serving import Serving, Slots, StepByStep, pack
 from gdnbench.models.token_shift import mix_curve, shift
 
 # The decay of a token is exp(-e^-0.5 sigmoid(...)), so at least 0.545 (section 4.1).
 DECAY_BOUND = math.exp(-0.5)
 # Powers of the initial token-shift curves, by what is mixed; from the authors' training code.
 SHIFT_POWERS = {"r": 0.2, "w": 0.9, "k": 0.7, "v": 0.7, "a": 0.9, "g": 0.2}
+FIRST_VALUE = "rwkv7_first_value"  # what the first layer hands to the others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +94,7 @@ class TimeMix(Mixer):
         self.width = width = config.width
         self.head_dim = config.head_dim("the head dim", base_dim)
         self.heads = config.head_count("the number of heads", config.base_width // base_dim)
+        self.head_eps = 1e-5 * self.head_dim  # the authors' 64e-5 for heads of 64
         self.ranks = [options.decay_rank, options.rate_rank, options.gate_rank]
         early = 1 - layer / config.depth
         for name, power in SHIFT_POWERS.items():
@@ -135,6 +141,10 @@ class TimeMix(Mixer):
         y = self._output(o[:, None], r[:, None], k[:, None], v[:, None], gate)
         return y[:, 0], {"last": x, "memory": memory}
 
+    def serve(self, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float = 1.0) -> Serving:
+        """Return the layer in three operations a token."""
+        return TimeMixServing(self, norm, slots, factor=factor)
+
     def _inputs(self, x: Tensor, state: State | None, shared: Shared | None) -> tuple[Tensor, ...]:
         """Return r, log decay, k, v, removal and writing keys ``[B, T, H, head_dim]``, and the gate ``[B, T, D]``."""
         difference = shift(x, None if state is None else state["last"]) - x
@@ -144,7 +154,7 @@ class TimeMix(Mixer):
         rate = self.rate(mixed["a"]).sigmoid()
         gate = self.gate(mixed["g"], "sigmoid")
         if shared is not None:
-            first = shared.setdefault("rwkv7_first_value", v)
+            first = shared.setdefault(FIRST_VALUE, v)
             if self.value_mix is not None:
                 v = v + (first - v) * self.value_mix(mixed["v"]).sigmoid()
         heads = (self.heads, self.head_dim)
@@ -156,13 +166,12 @@ class TimeMix(Mixer):
     def _output(self, o: Tensor, r: Tensor, k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
         """Normalize by head, add the bonus ``(r . k r_k) v``, gate and project."""
         batch, time = o.shape[:2]
-        # The authors' epsilon: 64e-5 for heads of 64.
         normed = F.group_norm(
             o.flatten(0, 1).flatten(1),
             self.heads,
             self.norm_weight,
             self.norm_bias,
-            eps=1e-5 * self.head_dim,
+            eps=self.head_eps,
         ).view(batch, time, -1)
         weights = (r * k * self.r_k.view(self.heads, self.head_dim)).sum(-1, keepdim=True)
         return self.o_proj((normed + self.bonus(weights * v).flatten(2)) * gate)
@@ -188,6 +197,75 @@ class TimeMix(Mixer):
         """
         matrices = 2 * self.width * (4 * self.width + 2 * sum(self.ranks))
         return matrices + 8 * self.width * self.head_dim
+
+
+class TimeMixServing(StepByStep):
+    """The norm, the token shift and all projections of the input; all that is between projections; the last one."""
+
+    def __init__(self, layer: TimeMix, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
+        super().__init__(layer, norm, slots, factor=factor)
+        self.output, self.arrived = (
+            pack([layer.o_proj], slots.dtype),
+            slots.lengths.new_zeros(len(slots.lengths), layer.heads),
+        )
+        self.width, self.eps, value = layer.width, layer.head_eps, layer.value_mix
+        mixed = {
+            "r": [layer.r_proj],
+            "k": [layer.k_proj],
+            "v": [layer.v_proj, *([] if value is None else [value.down])],
+            "w": [layer.decay.down],
+            "a": [layer.rate.down],
+            "g": [layer.gate.down],
+        }
+        self.inputs = pack(
+            [projection for group in mixed.values() for projection in group], slots.dtype, multiple=ALIGNED
+        )
+        rows = [sum(len(projection.weight) for projection in group) for group in mixed.values()]
+        self.mixes: dict[str, Any] = {
+            "mix": torch.stack([getattr(layer, f"x_{name}").detach() for name in mixed]),
+            "mix_rows": [*rows[:-1], len(self.inputs) - sum(rows[:-1])],
+        }
+        self.maps = Maps(
+            decay_up=pack([layer.decay.up], slots.dtype),
+            decay_bias=_bias(layer.decay),
+            rate_up=pack([layer.rate.up], slots.dtype),
+            rate_bias=_bias(layer.rate),
+            gate_up=pack([layer.gate.up], slots.dtype),
+            value_up=None if value is None else pack([value.up], slots.dtype),
+            value_bias=None if value is None else _bias(value),
+            removal=layer.k_k.detach(),
+            replacement=layer.k_a.detach(),
+            bonus=layer.bonus(layer.r_k.detach()),
+            norm_weight=layer.norm_weight.detach(),
+            norm_bias=layer.norm_bias.detach(),
+        )
+
+    def step(self, x: Tensor, y: Tensor | None, shared: Shared) -> tuple[Tensor, Tensor]:
+        """Run one token of every row; the last product also takes the input over, which the first one still reads."""
+        impl, last = self.slots.impl, self.state["last"]
+        made = fused_linear(
+            x, self.inputs, add=y, **as_arguments(self.norm), previous=last, **self.mixes, impl=impl("fused_linear")
+        )
+        first = shared.setdefault(FIRST_VALUE, made.y[:, 2 * self.width : 3 * self.width])
+        o = wkv7_decode(
+            made.y,
+            None if self.maps.value_up is None else first,
+            self.state["memory"],
+            self.maps,
+            eps=self.eps,
+            arrived=self.arrived,
+            settled=True,
+            impl=impl("wkv7_decode"),
+        )
+        assert made.normed is not None
+        carry = made.normed, last
+        out = fused_linear(o, self.output, scale=self.factor, carry=carry, impl=impl("fused_linear"))
+        return made.total, out.y
+
+
+def _bias(module: LowRank) -> Tensor:
+    assert module.bias is not None
+    return module.bias.detach()
 
 
 def _bias_curves(width: int, head_dim: int, depth_fraction: float) -> dict[str, Init]:

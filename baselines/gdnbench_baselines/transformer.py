@@ -1,19 +1,25 @@
 """Causal softmax attention with rotary positions and grouped heads (Vaswani 2017; Su 2021; Ainslie 2023)."""
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from gdnbench_kernels.attention import attention
+from gdnbench_kernels.attention_decode import attention_decode
+from gdnbench_kernels.fused_linear import fused_linear
+from gdnbench_kernels.short_convolution import ring as rings
 from torch import Tensor
 
 from gdnbench.errors import GdnbenchError, WidthError
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution, convolve, empty_tail
+from gdnbench.models.convolved import pack_taps
 from gdnbench.models.mixer import Mixer, Shared, State
-from gdnbench.models.norm import RMSNorm, norm_and_gate
-from gdnbench.models.projection import Projection, project
+from gdnbench.models.norm import LayerNorm, RMSNorm, as_arguments, norm_and_gate
+from gdnbench.models.projection import ALIGNED, Projection, project
 from gdnbench.models.roles import Multiplier, normal
+from gdnbench.models.serving import Serving, Slots, pack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +121,10 @@ class Attention(Mixer):
             o = norm_and_gate(self.o_norm, o, gate[0].unflatten(-1, (-1, self.head_dim)), impl=self.impl["gated_norm"])
         return self.o_proj(o.flatten(2)), None if state is None else new
 
+    def serve(self, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float = 1.0) -> Serving:
+        """Return the layer in three operations a token, over caches that are as long as they may become."""
+        return AttentionServing(self, norm, slots, factor=factor)
+
     def _convs(self) -> list[ShortConvolution]:
         return [conv for conv in self.convs if isinstance(conv, ShortConvolution)]
 
@@ -124,10 +134,14 @@ class Attention(Mixer):
 
     def _rotation(self, x: Tensor, start: int, end: int) -> Tensor:
         """Return cosines and sines ``[2, end - start, 1, head_dim / 2]`` for positions, on the device of x."""
-        half = self.head_dim // 2
-        wavelengths = self.theta ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
-        angles = (torch.arange(start, end, device=x.device, dtype=torch.float64)[:, None] * wavelengths)[:, None]
+        positions = torch.arange(start, end, device=x.device, dtype=torch.float64)
+        angles = (positions[:, None] * self.frequencies(x.device))[:, None]
         return torch.stack([angles.cos(), angles.sin()]).to(torch.promote_types(x.dtype, torch.float32))
+
+    def frequencies(self, device: torch.device) -> Tensor:
+        """Return the angles by which channels turn from token to token, float64 ``[head_dim / 2]``."""
+        half = self.head_dim // 2
+        return self.theta ** (-torch.arange(half, device=device, dtype=torch.float64) / half)
 
     def init_state(self, batch_size: int) -> State:
         """Return an empty cache; it grows by doubling, so that a token costs no copy of all before it."""
@@ -153,6 +167,82 @@ class Attention(Mixer):
         matrices = 2 * self.width * ((3 if self.g_proj is not None else 2) * queries + 2 * keys)
         convs = sum(conv.flops_per_token() for conv in self._convs())
         return matrices + convs + 2 * queries * (context + 1)
+
+
+class AttentionServing(Serving):
+    """The norm and all projections of the input; all that is between projections; what is left of the output's.
+
+    Its state is that of `Attention`, but for lengths, which `Slots` has, and the tail, which is kept as a ring.
+    """
+
+    def __init__(self, layer: Attention, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
+        self.layer, self.norm, self.slots, self.factor = layer, norm, slots, factor
+        gates = [] if layer.g_proj is None else [layer.g_proj]
+        self.inputs = pack([layer.q_proj, layer.k_proj, layer.v_proj, *gates], slots.dtype, multiple=ALIGNED)
+        self.output, device = pack([layer.o_proj], slots.dtype), self.inputs.device
+        rows, convs = slots.batch_size, layer._convs()
+        cache = torch.empty(0, dtype=slots.dtype, device=device)
+        sizes = rows, slots.capacity, layer.kv_heads, layer.head_dim
+        self.state: State = {"k": cache.new_zeros(sizes), "v": cache.new_zeros(sizes)}
+        self.fixed: dict[str, Any] = {
+            "frequencies": layer.frequencies(device) / (2 * math.pi),
+            "arrived": torch.zeros(rows, layer.kv_heads, dtype=torch.int32, device=device),
+            "impl": slots.impl("attention_decode"),
+        }
+        if convs:
+            size, channels = convs[0].size, sum(conv.channels for conv in convs)
+            self.state["tail"] = cache.new_zeros(rows, size, channels)
+            self.fixed |= {"conv_weight": pack_taps(convs, slots.dtype), "ring": self.state["tail"]}
+        if layer.q_norm is not None and layer.k_norm is not None:
+            weights = {"q_norm": layer.q_norm.weight.detach(), "k_norm": layer.k_norm.weight.detach()}
+            self.fixed |= {**weights, "eps": layer.q_norm.eps}
+
+    def step(self, x: Tensor, y: Tensor | None, shared: Shared) -> tuple[Tensor, Tensor]:
+        """Run one token of every row."""
+        layer, impl = self.layer, self.slots.impl("fused_linear")
+        made = fused_linear(x, self.inputs, add=y, **as_arguments(self.norm), impl=impl)
+        o = attention_decode(
+            made.y,
+            self.state["k"],
+            self.state["v"],
+            self.slots.lengths,
+            heads=layer.heads,
+            scale=layer.scale.value,
+            settled=True,
+            **self.fixed,
+        )
+        gate: dict[str, Any] = {}
+        if layer.o_norm is not None:
+            first = (layer.heads + 2 * layer.kv_heads) * layer.head_dim
+            gate = {"gate": made.y[:, first : first + o.shape[1]], "group_size": layer.head_dim}
+            gate |= as_arguments(layer.o_norm)
+        return made.total, fused_linear(o, self.output, **gate, scale=self.factor, impl=impl).y
+
+    def begin(self, rows: slice) -> State:
+        """Return a state whose caches are the room of these rows."""
+        caches = {name: self.state[name][rows] for name in ("k", "v")}
+        return self.layer.init_state(len(caches["k"])) | caches
+
+    def load(self, rows: slice, state: State) -> None:
+        """Copy what is filled, unless it lies here already."""
+        length = int(state["length"])
+        for name in ("k", "v"):
+            cache = self.state[name][rows]
+            if cache.data_ptr() != state[name].data_ptr():
+                cache[:, :length] = state[name][:, :length]
+        if "tail" in state:
+            rings.load(self.state["tail"][rows], self.slots.lengths[rows], state["tail"])
+
+    def unload(self, rows: slice) -> State:
+        """Copy what is filled, of rows that hold equally many tokens."""
+        lengths = self.slots.lengths[rows].tolist()
+        if len(set(lengths)) > 1:
+            raise GdnbenchError(f"rows of {sorted(set(lengths))} tokens have no state in common; take them one by one")
+        caches = {name: self.state[name][rows, : lengths[0]].clone() for name in ("k", "v")}
+        tail = {}
+        if "tail" in self.state:
+            tail["tail"] = rings.unload(self.state["tail"][rows], self.slots.lengths[rows])
+        return {**caches, "length": torch.tensor(lengths[0]), **tail}
 
 
 def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
