@@ -217,9 +217,8 @@ class Engine:
     def save_state(self, path: Path, rows: Sequence[int] | None = None) -> None:
         """Write rows (None: all that were begun) to a file from which `load_state` goes on, here or elsewhere."""
         rows = self._held() if rows is None else rows
-        for row in rows:
-            if not 0 <= row < len(self.fed) or not self.fed[row]:
-                raise GdnbenchError(f"row {row} was not begun; those that were: {self._held() or 'none'}")
+        if not rows or not set(rows) <= set(self._held()):
+            raise GdnbenchError(f"rows {list(rows)} cannot be saved; those that were begun: {self._held() or 'none'}")
         self._settle()
         found = [
             {

@@ -1,6 +1,8 @@
 """The memory that generation takes, from shapes alone: known before anything is set aside."""
 
 import contextlib
+import dataclasses
+from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,21 +71,31 @@ class Demand:
 
     def check(self, model: Decoder, device: torch.device, *, held: int = 0) -> None:
         """Raise where a device does not have the memory, ``held`` bytes of weights being there already."""
-        wanted, free = self.memory(model), free_bytes(device)
-        total = wanted.weights + wanted.state + wanted.workspace - held
-        if total <= free:
+        free = free_bytes(device) + held
+        if self.total(model) <= free:
             return
-        row = wanted.state // self.batch_size
-        fixed = free - (wanted.weights - held) - wanted.workspace
-        token = self.row_bytes(model, 1) - self.row_bytes(model, 0)
-        fitting = [f"batch {fixed // row} at this capacity"] if row <= fixed else []
-        context = (fixed // self.batch_size - row + token * self.capacity) // token if token else 0
-        fitting += [f"capacity {context} at this batch"] if context > 0 else []
+        wanted = self.memory(model)
+        batch = self._largest(model, free, "batch_size", self.batch_size)
+        capacity = self._largest(model, free, "capacity", self.capacity)
+        fitting = [f"batch {batch} with this capacity"] if batch else []
+        fitting += [f"capacity {capacity} in this batch"] if capacity else []
         raise GdnbenchError(
             f"batch {self.batch_size} with capacity {self.capacity} needs {_gib(wanted.state)} of state, about "
-            f"{_gib(wanted.workspace)} of workspace and {_gib(wanted.weights)} of weights; {_gib(free + held)} of "
-            f"{device.type} are free for them; what would fit: {' or '.join(fitting) or 'no batch of this model'}"
+            f"{_gib(wanted.workspace)} of workspace and {_gib(wanted.weights)} of weights; {_gib(free)} of "
+            f"{device.type} are there for them; what would fit: {' or '.join(fitting) or 'no batch of this capacity'}"
         )
+
+    def total(self, model: Decoder) -> int:
+        """Return the bytes of all together."""
+        return sum(dataclasses.astuple(self.memory(model)))
+
+    def _largest(self, model: Decoder, free: int, name: str, given: int) -> int:
+        """Return the largest value of a field, below the one that was given, that leaves enough; 0: none does."""
+
+        def too_much(value: int) -> bool:
+            return dataclasses.replace(self, **{name: value}).total(model) > free  # type: ignore[arg-type]
+
+        return bisect_left(range(1, given), True, key=too_much)
 
 
 def _layers(model: Decoder) -> list[StatefulLayer]:
