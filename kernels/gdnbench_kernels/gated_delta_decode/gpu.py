@@ -33,9 +33,10 @@ def decode(
     batch, value_heads, key_dim, value_dim = memory.shape
     o = x.new_empty(batch, value_heads * value_dim)
     columns = tiles.columns(batch * value_heads, key_dim, value_dim, memory.element_size())
+    heads = key_heads(x, memory)
     launch(
         gated_delta_decode_kernel,
-        (batch * value_heads * triton.cdiv(value_dim, columns),),
+        (triton.cdiv(value_dim, columns), value_heads, batch),
         x=x,
         x_sb=x.stride(0),
         g=g,
@@ -53,8 +54,7 @@ def decode(
         A_log=A_log,
         dt_bias=dt_bias,
         o=o,
-        H=key_heads(x, memory),
-        HV=value_heads,
+        H=heads,
         scale=float(scale),
         gate_scale=float(gate_scale),
         beta_range=float(beta_range),
@@ -62,6 +62,7 @@ def decode(
         V=value_dim,
         BK=triton.next_power_of_2(key_dim),
         BV=columns,
+        GROUP=value_heads // heads,
         SIZE=ring.shape[1],
         CONVOLVED_VALUES=len(weight) == x.shape[1],
         SETTLED=settled,
@@ -74,19 +75,19 @@ def decode(
 @triton.jit(do_not_specialize=["scale", "gate_scale", "beta_range"])
 def gated_delta_decode_kernel(
     x, x_sb, g, g_sb, g_sh, beta, beta_sb, beta_sh, weight, weight_sc, weight_sw, ring, memory, lengths,
-    A_log, dt_bias, o, H, HV, scale, gate_scale, beta_range,
-    K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SIZE: tl.constexpr,
+    A_log, dt_bias, o, H, scale, gate_scale, beta_range,
+    K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr,
     CONVOLVED_VALUES: tl.constexpr, SETTLED: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Program (batch, value head, tile of BV columns): all K rows of the tile, in registers.
+    """Program (tile of BV columns, value head, batch): all K rows of the tile, in registers.
 
     Programs of one key head make its q and k each for itself; the first of them takes their inputs into the ring.
     """
-    TILES: tl.constexpr = tl.cdiv(V, BV)
-    tile = tl.program_id(0) % TILES
-    batch = (tl.program_id(0) // TILES // HV).to(tl.int64)
-    head = tl.program_id(0) // TILES % HV
-    key_head = head // (HV // H)
+    tile = tl.program_id(0)
+    head = tl.program_id(1)
+    batch = tl.program_id(2).to(tl.int64)
+    HV = H * GROUP
+    key_head = head // GROUP
     row = tl.arange(0, BK)
     column = tile * BV + tl.arange(0, BV)
     is_key = row < K
@@ -105,14 +106,13 @@ def gated_delta_decode_kernel(
         pdl.wait(PDL)
     memory += (batch * HV + head) * K * V + row[:, None] * V + column[None, :]
     S = tl.load(memory, mask=inside, other=0.0)
+    tl.debug_barrier()  # or the assembler places these loads behind others, which wait for a length
     length = tl.load(lengths + batch)
     ring += batch * SIZE * channels
-    q_sum, q_tap = rings.earlier(ring, weight, weight_sc, weight_sw, None, length, q_channel, is_key, channels, SIZE)
-    k_sum, k_tap = rings.earlier(ring, weight, weight_sc, weight_sw, None, length, k_channel, is_key, channels, SIZE)
+    q_past = rings.earlier(ring, weight, weight_sc, weight_sw, None, length, q_channel, is_key, channels, SIZE)
+    k_past = rings.earlier(ring, weight, weight_sc, weight_sw, None, length, k_channel, is_key, channels, SIZE)
     if CONVOLVED_VALUES:
-        v_sum, v_tap = rings.earlier(
-            ring, weight, weight_sc, weight_sw, None, length, v_channel, is_value, channels, SIZE
-        )
+        v_past = rings.earlier(ring, weight, weight_sc, weight_sw, None, length, v_channel, is_value, channels, SIZE)
     rate = tl.load(A_log + head)
     bias = tl.load(dt_bias + head)
 
@@ -125,10 +125,10 @@ def gated_delta_decode_kernel(
     decay = tl.load(g + batch * g_sb + head * g_sh).to(tl.float32)
     strength = tl.load(beta + batch * beta_sb + head * beta_sh).to(tl.float32)
 
-    q = rings.convolved(q_sum, q_tap, q_in)
-    k = rings.convolved(k_sum, k_tap, k_in)
+    q = rings.convolved(q_past, q_in)
+    k = rings.convolved(k_past, k_in)
     if CONVOLVED_VALUES:
-        value = rings.convolved(v_sum, v_tap, v_in)
+        value = rings.convolved(v_past, v_in)
     else:
         value = v_in.to(tl.float32)
         value *= sigmoid(value)
@@ -138,7 +138,7 @@ def gated_delta_decode_kernel(
     tl.store(memory, S.to(memory.dtype.element_ty), mask=inside)
     tl.store(o + (batch * HV + head) * V + column, output.to(o.dtype.element_ty), mask=is_value)
 
-    first = is_key & (tile == 0) & (head % (HV // H) == 0)
+    first = is_key & (tile == 0) & (head % GROUP == 0)
     rings.push(ring, length, q_channel, first, channels, q_in, SIZE)
     rings.push(ring, length, k_channel, first, channels, k_in, SIZE)
     if CONVOLVED_VALUES:

@@ -11,10 +11,8 @@ from gdnbench_kernels.gpu.activations import sigmoid
 
 
 @triton.jit
-def earlier(
-    ring, weight, weight_sc, weight_sw, bias, length, channel, inside, channels, SIZE: tl.constexpr
-):  # fmt: skip
-    """Return the sum of taps over a row's earlier inputs (and the bias), and the next input's tap, in float32.
+def earlier(ring, weight, weight_sc, weight_sw, bias, length, channel, inside, channels, SIZE: tl.constexpr):
+    """Load what `convolved` needs: a row's earlier inputs, and the taps, the bias behind them. Nothing waits here.
 
     Args:
         ring: the row's, ``[SIZE, channels]``.
@@ -23,21 +21,27 @@ def earlier(
         length: inputs that the row has seen.
         channel: which channels, ``inside`` of them.
     """
-    weight += channel * weight_sc
-    tap = tl.load(weight + (SIZE - 1) * weight_sw, mask=inside, other=0.0).to(tl.float32)
-    total = tl.zeros(channel.shape, tl.float32)
-    if bias is not None:
-        total += tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
+    inputs = ()
+    taps = ()
+    for j in tl.static_range(SIZE):
+        taps = taps + (tl.load(weight + channel * weight_sc + j * weight_sw, mask=inside, other=0.0),)
     for j in tl.static_range(SIZE - 1):
-        x = tl.load(ring + (length + 1 + j) % SIZE * channels + channel, mask=inside, other=0.0).to(tl.float32)
-        total += x * tl.load(weight + j * weight_sw, mask=inside, other=0.0).to(tl.float32)
-    return total, tap
+        slot = (length + 1 + j) % SIZE
+        inputs = inputs + (tl.load(ring + slot * channels + channel, mask=inside, other=0.0),)
+    if bias is not None:
+        taps = taps + (tl.load(bias + channel, mask=inside, other=0.0),)
+    return inputs, taps
 
 
 @triton.jit
-def convolved(total, tap, x):
-    """Return the convolution's output under SiLU from `earlier` and the next input ``x``."""
-    total += tap * x.to(tl.float32)
+def convolved(loaded, x):
+    """Return the convolution's output under SiLU from what `earlier` loaded and the next input ``x``, in float32."""
+    inputs, taps = loaded
+    total = taps[len(inputs)].to(tl.float32) * x.to(tl.float32)
+    if len(taps) > len(inputs) + 1:
+        total += taps[len(inputs) + 1].to(tl.float32)
+    for j in tl.static_range(len(inputs)):
+        total += taps[j].to(tl.float32) * inputs[j].to(tl.float32)
     return total * sigmoid(total)
 
 

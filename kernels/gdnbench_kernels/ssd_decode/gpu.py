@@ -28,9 +28,10 @@ def decode(
     batch, heads, key_dim, value_dim = memory.shape
     o = x.new_empty(batch, heads * value_dim)
     columns = tiles.columns(batch * heads, key_dim, value_dim, memory.element_size())
+    groups = (x.shape[1] - heads * value_dim) // (2 * key_dim)
     launch(
         ssd_decode_kernel,
-        (batch * heads * triton.cdiv(value_dim, columns),),
+        (triton.cdiv(value_dim, columns), heads, batch),
         x=x,
         x_sb=x.stride(0),
         dt=dt,
@@ -47,12 +48,12 @@ def decode(
         dt_bias=dt_bias,
         D=D,
         o=o,
-        G=(x.shape[1] - heads * value_dim) // (2 * key_dim),
-        H=heads,
+        G=groups,
         K=key_dim,
         V=value_dim,
         BK=triton.next_power_of_2(key_dim),
         BV=columns,
+        GROUP=heads // groups,
         SIZE=ring.shape[1],
         SETTLED=settled,
         num_warps=tiles.warps(key_dim, columns),
@@ -63,25 +64,25 @@ def decode(
 
 @triton.jit
 def ssd_decode_kernel(
-    x, x_sb, dt, dt_sb, dt_sh, weight, weight_sc, weight_sw, bias, ring, memory, lengths, A_log, dt_bias, D, o, G, H,
-    K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, SIZE: tl.constexpr,
+    x, x_sb, dt, dt_sb, dt_sh, weight, weight_sc, weight_sw, bias, ring, memory, lengths, A_log, dt_bias, D, o, G,
+    K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr,
     SETTLED: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Program (batch, head, tile of BV columns): all K rows of the tile, in registers.
+    """Program (tile of BV columns, head, batch): all K rows of the tile, in registers.
 
     Programs of one group make its b and c each for itself; the first of them takes their inputs into the ring.
     """
-    TILES: tl.constexpr = tl.cdiv(V, BV)
-    tile = tl.program_id(0) % TILES
-    batch = (tl.program_id(0) // TILES // H).to(tl.int64)
-    head = tl.program_id(0) // TILES % H
+    tile = tl.program_id(0)
+    head = tl.program_id(1)
+    batch = tl.program_id(2).to(tl.int64)
+    H = G * GROUP
     row = tl.arange(0, BK)
     column = tile * BV + tl.arange(0, BV)
     is_key = row < K
     is_value = column < V
     inside = is_key[:, None] & is_value[None, :]
     u_channel = head * V + column
-    b_channel = H * V + head // (H // G) * K + row
+    b_channel = H * V + head // GROUP * K + row
     c_channel = G * K + b_channel
     channels = H * V + 2 * G * K
 
@@ -91,11 +92,12 @@ def ssd_decode_kernel(
         pdl.wait(PDL)
     memory += (batch * H + head) * K * V + row[:, None] * V + column[None, :]
     S = tl.load(memory, mask=inside, other=0.0)
+    tl.debug_barrier()  # or the assembler places these loads behind others, which wait for a length
     length = tl.load(lengths + batch)
     ring += batch * SIZE * channels
-    b_sum, b_tap = rings.earlier(ring, weight, weight_sc, weight_sw, bias, length, b_channel, is_key, channels, SIZE)
-    c_sum, c_tap = rings.earlier(ring, weight, weight_sc, weight_sw, bias, length, c_channel, is_key, channels, SIZE)
-    u_sum, u_tap = rings.earlier(ring, weight, weight_sc, weight_sw, bias, length, u_channel, is_value, channels, SIZE)
+    b_past = rings.earlier(ring, weight, weight_sc, weight_sw, bias, length, b_channel, is_key, channels, SIZE)
+    c_past = rings.earlier(ring, weight, weight_sc, weight_sw, bias, length, c_channel, is_key, channels, SIZE)
+    u_past = rings.earlier(ring, weight, weight_sc, weight_sw, bias, length, u_channel, is_value, channels, SIZE)
     rate = tl.load(A_log + head)
     step_bias = tl.load(dt_bias + head)
     skip = tl.load(D + head)
@@ -108,9 +110,9 @@ def ssd_decode_kernel(
     u_in = tl.load(x + u_channel, mask=is_value, other=0.0)
     step = gates.softplus(tl.load(dt + batch * dt_sb + head * dt_sh).to(tl.float32) + step_bias)
 
-    b = rings.convolved(b_sum, b_tap, b_in)
-    c = rings.convolved(c_sum, c_tap, c_in)
-    u = rings.convolved(u_sum, u_tap, u_in)
+    b = rings.convolved(b_past, b_in)
+    c = rings.convolved(c_past, c_in)
+    u = rings.convolved(u_past, u_in)
     decay = tl.exp(-tl.exp(rate) * step)
     # The output of the old state, whose sum over K waits for nothing else: S'^T c = decay S^T c + (b . c) step u.
     S = S.to(tl.float32)
@@ -119,7 +121,7 @@ def ssd_decode_kernel(
     tl.store(memory, S.to(memory.dtype.element_ty), mask=inside)
     tl.store(o + (batch * H + head) * V + column, output.to(o.dtype.element_ty), mask=is_value)
 
-    first = is_key & (tile == 0) & (head % (H // G) == 0)
+    first = is_key & (tile == 0) & (head % GROUP == 0)
     rings.push(ring, length, b_channel, first, channels, b_in, SIZE)
     rings.push(ring, length, c_channel, first, channels, c_in, SIZE)
     rings.push(ring, length, u_channel, is_value, channels, u_in, SIZE)
