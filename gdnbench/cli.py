@@ -242,6 +242,44 @@ def rules(
         print(line)
 
 
+@app.command("new-mixer")
+def new_mixer(
+    name: Annotated[str, typer.Argument(help="name of the mixer and of its file: small letters, digits, _")],
+    folder: Annotated[Path, typer.Option(help="where the files are written")] = Path(),
+) -> None:
+    """Write a mixer that works, to start from, and its test."""
+    from gdnbench.check.new import new_mixer as write
+
+    paths = write(name, folder)
+    print(f"written: {', '.join(map(str, paths))}; check it: gdnbench check {paths[0]}")
+
+
+@app.command()
+def check(
+    mixer: Annotated[str, typer.Argument(metavar="FILE", help="file with a mixer of your own, or a mixer's name")],
+    base_width: Annotated[
+        int, typer.Option(min=1, help="width at which its constants hold; checked at twice that")
+    ] = 32,
+    options: Annotated[str, typer.Option(help="fields of its Options as YAML, such as '{heads: 2}'")] = "{}",
+    only: Annotated[str, typer.Option(help="names of checks, separated by commas; default: all")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print all findings as JSON")] = False,
+) -> None:
+    """Say what is wrong with a mixer: causality, steps, state, gradients, sizes, roles, types, devices, stability.
+
+    Exit code 1: something is.
+    """
+    import yaml
+
+    from gdnbench.check import check as look
+
+    given = yaml.safe_load(options)
+    if not isinstance(given, dict):
+        raise GdnbenchError(f"--options {options!r}: expected a mapping, such as '{{heads: 2}}'")
+    report = look(Path(mixer), base_width=base_width, options=given, only=_words(only))
+    print(report.as_json() if as_json else "\n".join(report.lines()))
+    raise typer.Exit(1 if report.failed else 0)
+
+
 @app.command()
 def evaluate(
     run_id: Annotated[str, typer.Argument(help="a finished run that kept its checkpoint")],
@@ -336,6 +374,44 @@ def generate(
         for number, one in enumerate(found.continuations):
             print(f"[{number}] {one.text}")
     _progress(found.line())
+
+
+@app.command("eval")
+def evaluate_by_tasks(
+    run: Annotated[str, typer.Argument(help="a finished run that kept its checkpoint: its id, <set>/<id>, or folder")],
+    tasks: Annotated[str, typer.Option(help="tasks of lm-eval, separated by commas")],
+    include_path: Annotated[Path | None, typer.Option(help="folder with tasks of your own, in lm-eval's YAML")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="only the first examples of each task")] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="examples in a context; default: the task's")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="windows at once; default: by their length")] = None,
+    window: Annotated[int | None, typer.Option(min=1, help="tokens of a window; default: the training length")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default: the training's")] = None,
+    training_corpus: Annotated[str | None, typer.Option(help="where the training's corpus lies (for bpe)")] = None,
+    device: DeviceOption = None,
+    backend: BackendOption = None,
+    results: ResultsOption = Path("results"),
+    set_name: Annotated[str, typer.Option("--set", help="the run's result set, where its id alone is given")] = "quick",
+    mixer: MixerOption = [],
+) -> None:
+    """Evaluate a trained model by tasks of EleutherAI's lm-eval and store a record of each in the run's set."""
+    try:
+        from gdnbench.lm_eval.evaluating import Asked, evaluate
+    except ModuleNotFoundError as error:
+        raise GdnbenchError(f'{error.name} is not installed: pip install "gdnbench[eval]"') from None
+    _add_mixers(mixer)
+    given = {"batch_size": batch_size, "max_length": window, "dtype": dtype, "training_corpus": training_corpus}
+    asked = Asked(
+        run=run if "/" in run or Path(run).exists() else f"{set_name}/{run}",
+        names=tuple(_words(tasks)),
+        include_path=include_path,
+        limit=limit,
+        num_fewshot=num_fewshot,
+        model={**given, "device": device, "backend": backend, "results": str(results)},
+    )
+    outcome = evaluate(asked, say=_progress)
+    print(json.dumps([record.flat() for record in outcome.records], indent=1))
+    if outcome.failed:
+        raise GdnbenchError(f"{len(outcome.failed)} of the tasks failed: {'; '.join(outcome.failed)}")
 
 
 @app.command()
@@ -508,6 +584,67 @@ def bench_train(
         say=_progress,
     )
     for line in [*training_summary.table(outcome.records), *bench_summary.closing(outcome, "rows")]:
+        print(line)
+    if red := bench_summary.red_sentence(outcome):
+        raise GdnbenchError(red)
+
+
+@bench.command("decode")
+def bench_decode(
+    arch: Annotated[str, typer.Option(help="architectures, separated by commas; default: all")] = "",
+    size: Annotated[str, typer.Option(help="1.3b, 125m, miniature; default: both, on a CPU the miniature")] = "",
+    impl: Annotated[str, typer.Option(help="gdnbench, fla_generate, hf_llama_static, ...; default: all")] = "",
+    batches: Annotated[str, typer.Option(help="rows at once, separated by commas; default: 1,8,64,256")] = "",
+    contexts: Annotated[str, typer.Option(help="tokens of prompts; default: 1024,8192,32768,131072")] = "",
+    tokens: Annotated[int | None, typer.Option(help="timed tokens of a stretch")] = None,
+    repeats: Annotated[int | None, typer.Option(help="timed stretches")] = None,
+    width: Annotated[int | None, typer.Option(help="width of all models")] = None,
+    depth: Annotated[int | None, typer.Option(help="depth of all models")] = None,
+    vocab: Annotated[int | None, typer.Option(help="number of tokens of all models")] = None,
+    backend: BackendOption = None,
+    seed: Annotated[int, typer.Option(help="seeds weights and prompts")] = 0,
+    budget_s: Annotated[float | None, typer.Option(help="stop before so many seconds are over")] = None,
+    again: Annotated[bool, typer.Option("--again", help="measure what the set already holds, too")] = False,
+    device: Annotated[str, typer.Option(help="cuda or cpu")] = "cuda",
+    mixer: MixerOption = [],
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the records as flat objects")] = None,
+    results: ResultsOption = Path("results"),
+    set_name: Annotated[str | None, typer.Option("--set", help="store the records in this result set")] = None,
+) -> None:
+    """Measure generation over batch and context: tokens per second beside the floor, first token, memory, peers."""
+    from gdnbench.environment import check_device
+    from gdnbench.measure.decoding import grid
+    from gdnbench.models.config import parse_backend
+    from gdnbench.runs import bench_summary, decoding, decoding_summary
+
+    check_device(device, "bfloat16")
+    _add_mixers(mixer)
+    asked = grid.Asked(
+        device=device,
+        archs=_words(arch),
+        sizes=_words(size),
+        impls=_words(impl),
+        batches=_numbers("--batches", batches) if batches else (),
+        contexts=_numbers("--contexts", contexts) if contexts else (),
+        tokens=tokens,
+        repeats=repeats,
+        width=width,
+        depth=depth,
+        vocab_size=vocab,
+        backend=None if backend is None else parse_backend(backend),
+        seed=seed,
+    )
+    outcome = decoding.bench(
+        grid.cases(asked),
+        results,
+        set_name,
+        mixers=mixer,
+        again=again,
+        budget_s=budget_s,
+        json_file=json_file,
+        say=_progress,
+    )
+    for line in [*decoding_summary.table(outcome.records), *bench_summary.closing(outcome, "places")]:
         print(line)
     if red := bench_summary.red_sentence(outcome):
         raise GdnbenchError(red)

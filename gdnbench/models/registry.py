@@ -15,6 +15,8 @@ from gdnbench.models.mixer import Mixer
 
 ENTRY_POINTS = "gdnbench.mixers"
 _added: dict[str, type[Mixer]] = {}
+# Entry points that could not be loaded, with the reason: an error for who asks for them, and for nobody else.
+_broken: dict[str, str] = {}
 
 
 @cache
@@ -28,9 +30,22 @@ def _installed() -> dict[str, type[Mixer]]:
         if not module.ispkg
     }
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        loaded = point.load()
-        found[point.name] = mixer_of(loaded) if isinstance(loaded, ModuleType) else loaded
+        try:
+            if point.name in found:
+                raise GdnbenchError(f"a mixer called {point.name!r} exists already")
+            found[point.name] = _offered(point.load())
+        except Exception as error:
+            _broken[point.name] = f"entry point {point.name} = {point.value}: {type(error).__name__}: {error}"
     return found
+
+
+def _offered(loaded: object) -> type[Mixer]:
+    """Return the mixer of what an entry point names: a module with one Mixer class, or such a class."""
+    if isinstance(loaded, ModuleType):
+        return mixer_of(loaded)
+    if inspect.isclass(loaded) and issubclass(loaded, Mixer):
+        return loaded
+    raise GdnbenchError(f"expected a Mixer class or a module with one, found {loaded!r}")
 
 
 def names() -> list[str]:
@@ -42,8 +57,18 @@ def find(name: str) -> type[Mixer]:
     """Return the mixer class called ``name``; raise with the nearest names where there is none."""
     known = {**_installed(), **_added}
     if name not in known:
+        if name in _broken:
+            raise GdnbenchError(_broken[name])
         raise unknown("architecture", name, [*known, "hybrid"])
     return known[name]
+
+
+def resolve(name_or_file: str) -> str:
+    """Return the name of a mixer that is given by its name, or by its file ``*.py``, which is imported."""
+    if name_or_file.endswith(".py"):
+        return add_file(Path(name_or_file))
+    find(name_or_file)
+    return name_or_file
 
 
 def add_file(path: Path) -> str:
@@ -53,7 +78,7 @@ def add_file(path: Path) -> str:
     name = path.stem
     if name in names() and source_file(name) != path.resolve():
         raise GdnbenchError(f"{path}: a mixer called {name!r} exists already; rename the file")
-    spec = importlib.util.spec_from_file_location(f"gdnbench_variant_{name}", path)
+    spec = importlib.util.spec_from_file_location(f"gdnbench_variant_{name}", path.resolve())
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
