@@ -1,13 +1,16 @@
 """What follows a mixer in a block: the SwiGLU MLP of the controlled block, RWKV's channel mix, or nothing."""
 
+from gdnbench_kernels.fused_linear import fused_linear
 from torch import Tensor
 from torch.nn import functional as F
 
 from gdnbench.errors import unknown
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.mixer import Shared, State, StatefulLayer
+from gdnbench.models.norm import LayerNorm, RMSNorm, as_arguments
 from gdnbench.models.projection import Projection, project
 from gdnbench.models.roles import Role, constant, curve, declare, normal
+from gdnbench.models.serving import Serving, Slots, StepByStep, keeps, pack
 from gdnbench.models.token_shift import mix_curve, shift
 
 
@@ -44,6 +47,26 @@ class SwiGLU(StatefulLayer):
     def flops_per_token(self, context: int) -> int:
         """A multiply-add a weight; the element-wise product and SiLU are not counted."""
         return 2 * self.parameter_count()
+
+    def serve(self, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float = 1.0) -> Serving:
+        """Return the layer in two operations a token; a variant that computes otherwise is served by its steps."""
+        serving = SwiGLUServing if keeps(self, SwiGLU) else StepByStep
+        return serving(self, norm, slots, factor=factor)
+
+
+class SwiGLUServing(StepByStep):
+    """The norm with both products of the input, and the last one."""
+
+    def __init__(self, layer: SwiGLU, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
+        super().__init__(layer, norm, slots, factor=factor)
+        self.inputs = pack([layer.gate_proj, layer.up_proj], slots.dtype)
+        self.output = pack([layer.down_proj], slots.dtype)
+
+    def step(self, x: Tensor, y: Tensor | None, shared: Shared) -> tuple[Tensor, Tensor]:
+        """Run one token of every row."""
+        impl = self.slots.impl("fused_linear")
+        made = fused_linear(x, self.inputs, add=y, **as_arguments(self.norm), activation="swiglu", impl=impl)
+        return made.total, fused_linear(made.y, self.output, scale=self.factor, impl=impl).y
 
 
 class ChannelMix(StatefulLayer):
@@ -85,6 +108,30 @@ class ChannelMix(StatefulLayer):
     def flops_per_token(self, context: int) -> int:
         """A multiply-add a matrix weight; element-wise work is not counted."""
         return 4 * self.width * self.hidden
+
+    def serve(self, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float = 1.0) -> Serving:
+        """Return the layer in two operations a token; a variant that computes otherwise is served by its steps."""
+        serving = ChannelMixServing if keeps(self, ChannelMix) else StepByStep
+        return serving(self, norm, slots, factor=factor)
+
+
+class ChannelMixServing(StepByStep):
+    """The norm with the token shift and the first product, and the last one."""
+
+    def __init__(self, layer: ChannelMix, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
+        super().__init__(layer, norm, slots, factor=factor)
+        self.inputs, self.output = pack([layer.key], slots.dtype), pack([layer.value], slots.dtype)
+        self.mix = layer.x_k.detach()[None]
+
+    def step(self, x: Tensor, y: Tensor | None, shared: Shared) -> tuple[Tensor, Tensor]:
+        """Run one token of every row; the last product also takes the input over, which the first one still reads."""
+        impl, last = self.slots.impl("fused_linear"), self.state["last"]
+        shifted = {"previous": last, "mix": self.mix, "mix_rows": [len(self.inputs)]}
+        norm = as_arguments(self.norm)
+        made = fused_linear(x, self.inputs, add=y, **norm, **shifted, activation="relu2", impl=impl)
+        assert made.normed is not None
+        carry = made.normed, last
+        return made.total, fused_linear(made.y, self.output, scale=self.factor, carry=carry, impl=impl).y
 
 
 FEEDFORWARDS: dict[str, type[StatefulLayer] | None] = {"swiglu": SwiGLU, "channel_mix": ChannelMix, "none": None}
