@@ -13,8 +13,9 @@ from gdnbench.models.config import ModelConfig
 from gdnbench.models.decoder import Decoder
 from gdnbench.plan.budgets import counts
 from gdnbench.plan.spec import Matched
+from gdnbench.presets.schema import Vary
 
-# Beyond this value of an option no reference of a preset is looked for.
+# Beyond so many steps of an option nothing is looked for.
 LARGEST = 4096
 
 
@@ -24,7 +25,7 @@ def match_state(
     model: ModelConfig,
     of: ModelConfig,
     seq_len: int,
-    vary: str | None,
+    vary: Vary | None,
     tolerance: float,
 ) -> tuple[ModelConfig, Matched]:
     """Return the arm's model with the option that brings its state nearest to the reference's, and how near that is.
@@ -35,7 +36,7 @@ def match_state(
         model: the arm's model.
         of: the reference's model.
         seq_len: tokens after which states are compared: a Transformer's grows with them.
-        vary: ``mixer.option``, whole numbers by which the state grows; None: the model is the reference's.
+        vary: the option; None: the model is the reference's.
         tolerance: largest relative deviation.
 
     Raises:
@@ -43,13 +44,13 @@ def match_state(
     """
     target = counts(of, seq_len).state_bytes
     if vary is not None:
-        name, _, option = vary.partition(".")
-        if not option:
-            raise GdnbenchError(f"{where}.vary: {vary!r} is not mixer.option, such as gdn.head_v_dim")
-        value = _nearest(canonical_json(model), name, option, seq_len, target)
+        name, _, option = vary.option.partition(".")
+        if not option or vary.step < 1:
+            raise GdnbenchError(f"{where}.vary: {vary.option!r} by {vary.step} is not mixer.option, by 1 or more")
+        value = _nearest(canonical_json(model), name, option, vary.step, seq_len, target)
         if value is None:
-            with_option(model, name, option, 1)  # an option that does not exist says so itself
-            raise GdnbenchError(f"{where}.vary: no whole number up to {LARGEST} works for {vary}")
+            with_option(model, name, option, vary.step)  # an option that does not exist says so itself
+            raise GdnbenchError(f"{where}.vary: no multiple of {vary.step} works for {vary.option}")
         model = with_option(model, name, option, value)
     deviation = counts(model, seq_len).state_bytes / target - 1
     if abs(deviation) > tolerance:
@@ -61,16 +62,20 @@ def match_state(
 
 
 def with_option(model: ModelConfig, name: str, option: str, value: int) -> ModelConfig:
-    """Return the model with one option of a mixer replaced; raise where it has none of that name, or not that value."""
+    """Return the model with one option of a mixer replaced; raise where it has none of that name, or not that value.
+
+    It must do at the base width, too, where a parametrization takes its constants from.
+    """
     options = {**model.options, name: {**model.options.get(name, {}), option: value}}
     changed = dataclasses.replace(model, options=options)
     with torch.device("meta"):
         Decoder(changed)
+        Decoder(changed.at_base())
     return changed
 
 
 @cache
-def _nearest(model: str, name: str, option: str, seq_len: int, target: int) -> int | None:
+def _nearest(model: str, name: str, option: str, step: int, seq_len: int, target: int) -> int | None:
     """Return the value whose state is nearest to ``target`` bytes; None where no value works.
 
     The state grows with the value, so the first that reaches the target is found by doubling and halving; values that
@@ -79,9 +84,9 @@ def _nearest(model: str, name: str, option: str, seq_len: int, target: int) -> i
     config = from_mapping(ModelConfig, json.loads(model))
 
     @cache
-    def state(value: int) -> int | None:
+    def state(steps: int) -> int | None:
         try:
-            return counts(with_option(config, name, option, value), seq_len).state_bytes
+            return counts(with_option(config, name, option, steps * step), seq_len).state_bytes
         except GdnbenchError:
             return None
 
@@ -101,7 +106,8 @@ def _nearest(model: str, name: str, option: str, seq_len: int, target: int) -> i
         middle = (low + high) // 2
         low, high = (low, middle) if reaches(middle) else (middle, high)
     near = [value for value in (from_(high), _before(state, high)) if value is not None]
-    return min(near, key=lambda value: abs((state(value) or 0) - target), default=None)
+    best = min(near, key=lambda value: abs((state(value) or 0) - target), default=None)
+    return None if best is None else best * step
 
 
 def _before(state: Callable[[int], int | None], value: int) -> int | None:

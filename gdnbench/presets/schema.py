@@ -10,6 +10,14 @@ Dtype = Literal["float32", "float64", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Vary:
+    """An option by which an arm's state grows: ``mixer.option``, in multiples of ``step`` (what kernels serve)."""
+
+    option: str
+    step: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """One line of a figure: an architecture under a parametrization.
 
@@ -23,8 +31,8 @@ class Arm:
         seeds: this arm's seeds, by width or for all; None: the experiment's.
         widths: this arm's widths; None: the experiment's.
         transferred_lr: log2 of the rate that was found at a small width; it must be one of the arm's rates.
-        vary: ``mixer.option`` that is chosen where a task's arms are matched by ``state_bytes``; None: the arm keeps
-            the state that it has, and is not matched.
+        vary: what is chosen where a task's arms are matched by ``state_bytes``; None: the arm keeps the state that it
+            has, and is not matched.
     """
 
     name: str
@@ -36,7 +44,7 @@ class Arm:
     seeds: Mapping[int, tuple[int, ...]] | tuple[int, ...] | None = None
     widths: tuple[int, ...] | None = None
     transferred_lr: float | None = None
-    vary: str | None = None
+    vary: Vary | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from gdnbench.report.comparing import Choice, choose
 from gdnbench.report.documents import Difference, differences
 from gdnbench.report.horizon import Horizons, horizons
 from gdnbench.report.study import ArmRuns, Study
+from gdnbench.report.tasks import LengthStudy, TaskStudy, length_studies, task_study
 from gdnbench.report.transfer import Transfer
 from gdnbench.report.verdicts import Verdict, judge
 
@@ -27,6 +28,8 @@ class Analysis:
         texts: name of a comparison -> its arms on the texts that they scored by document.
         checks: coordinate checks and their arms' slopes.
         decodes: generation experiments and their arms.
+        tasks: experiments on tasks and their arms.
+        lengths: the comparisons that read text longer than that of the training.
         verdicts: at least one a claim.
     """
 
@@ -38,6 +41,8 @@ class Analysis:
     texts: Mapping[str, tuple[Difference, ...]]
     checks: tuple[tuple[Experiment, tuple[CoordinateCheck, ...]], ...]
     decodes: tuple[tuple[Experiment, tuple[ArmRuns, ...]], ...]
+    tasks: tuple[TaskStudy, ...]
+    lengths: tuple[LengthStudy, ...]
     verdicts: tuple[Verdict, ...]
 
 
@@ -59,5 +64,7 @@ def analyse(study: Study) -> Analysis:
             (e, tuple(activations.analyse(runs, study) for runs in present(e))) for e in study.of_kind("coord_check")
         ),
         decodes=tuple((e, tuple(present(e))) for e in study.of_kind("decode")),
+        tasks=tuple(task_study(experiment, study) for experiment in study.of_kind("task")),
+        lengths=length_studies(comparisons),
         verdicts=judge(study),
     )

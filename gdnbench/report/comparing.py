@@ -16,7 +16,7 @@ class Choice:
 
     Attributes:
         runs: all runs of the arm.
-        width: width shown: the largest that has runs.
+        width: width shown; None where there is no run.
         rate: log2 of the chosen rate; None where no run finished.
         chosen: finished runs at that rate, by seed.
         trials: learning rates tried at that width, with those that diverged.
@@ -51,9 +51,12 @@ class Choice:
         return next(iter(self.by_seed(metric).values()), None)
 
 
-def choose(runs: ArmRuns) -> Choice:
-    """Choose an arm's rate: the lowest mean validation loss among the rates with the most finished seeds."""
-    width = max(runs.widths(), default=None)
+def choose(runs: ArmRuns, width: int | None = None) -> Choice:
+    """Choose an arm's rate: the lowest mean validation loss among the rates with the most finished seeds.
+
+    ``width``: None for the largest that has runs.
+    """
+    width = max(runs.widths(), default=None) if width is None else width
     at_width = [record for record in runs.records if width_of(record) == width]
     by_rate: dict[float, list[Record]] = {}
     for record in finished(at_width):

@@ -11,6 +11,7 @@ from gdnbench.report.sections.measures import measures
 from gdnbench.report.sections.reproduce import appendix, reproduce
 from gdnbench.report.sections.speeds import speed_sections
 from gdnbench.report.sections.summary import summary
+from gdnbench.report.sections.tasks import tasks
 from gdnbench.report.sections.transfer import transfer
 from gdnbench.report.study import Study
 
@@ -29,6 +30,7 @@ def build_page(analysis: Analysis, command: str) -> Page:
             article(analysis),
             transfer(analysis),
             measures(analysis),
+            *filter(None, [tasks(analysis)]),
             ledger(analysis),
             reproduce(analysis, command),
             appendix(analysis),

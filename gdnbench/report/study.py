@@ -9,6 +9,7 @@ from typing import Any
 
 from gdnbench.claims import ClaimCard
 from gdnbench.configuration import canonical_json, from_mapping, read_yaml
+from gdnbench.data.tasks import is_task
 from gdnbench.presets.schema import OVER_WIDTH, Arm, Experiment, Preset
 from gdnbench.results import Record, Store
 
@@ -273,6 +274,8 @@ def _inferred(name: str, records: tuple[Record, ...]) -> Experiment:
     kind = records[0].kind
     if kind == "train":
         kind = "lr_sweep" if len(widths) > 1 else "comparison"
+        if is_task(records[0].spec["data"]["corpus"]):
+            kind = "task"
         if any(record.spec.get("origin") for record in records):
             takes = {origin["takes"] for record in records if (origin := record.spec.get("origin"))}
             kind = "horizon" if takes == {"state"} else "fine_tune"

@@ -1,7 +1,9 @@
 """Whether the texts are what a study needs: what its stored runs saw, and enough of it."""
 
 from collections.abc import Iterable
+from typing import Any
 
+from gdnbench.configuration import to_mapping
 from gdnbench.data import TokenizedCorpus, corpus_label
 from gdnbench.data.tasks import TaskCorpus
 from gdnbench.errors import GdnbenchError
@@ -15,13 +17,22 @@ def check_content(specs: Iterable[RunSpec], records: Iterable[Record], store: St
     runs = [record for record in records if record.kind in ("train", "coord_check", "decode")]
     for data, experiment in {spec.data: spec.experiment for spec in reversed([*specs])}.items():
         now = _there(data, experiment).corpus_hash
-        stored = [record for record in runs if record.data.get("corpus") == corpus_label(data.corpus)]
+        stored = [record for record in runs if _names(record) == _names_of(data)]
         others = [record for record in stored if record.data["corpus_hash"] != now]
         if others:
             raise GdnbenchError(
                 f"{store.folder}: {len(others)} of its runs were made on another content of corpus {data.corpus} "
                 f"({others[0].data['corpus_hash'][:10]}, now {now[:10]}); name another set with --set"
             )
+
+
+def _names(record: Record) -> tuple[Any, Any]:
+    """Return what names the data of a run: its corpus, and the options where that is a task."""
+    return record.data.get("corpus"), record.spec["data"].get("task")
+
+
+def _names_of(data: Data) -> tuple[Any, Any]:
+    return corpus_label(data.corpus), None if data.task is None else to_mapping(data.task)
 
 
 def check_epochs(specs: Iterable[RunSpec], most: float | None) -> None:

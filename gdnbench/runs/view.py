@@ -58,10 +58,10 @@ def describe(record: Record) -> str:
     parts = [record.run_id]
     if record.outcome == "diverged":
         parts.append(f"diverged: {record.detail}")
-    for name, text in (("val_loss", "loss {:.4f} nat/token"), ("tokens_per_s", "{:,.0f} token/s")):
-        value = record.metric(name)
-        if value is not None:
-            parts.append(text.format(value))
+    shown = (("val_loss", "loss {:.4f} {}"), ("accuracy", "accuracy {:.1%}"), ("tokens_per_s", "{:,.0f} {}"))
+    for name, text in shown:
+        if name in record.metrics:
+            parts.append(text.format(record.metrics[name]["value"], record.metrics[name]["unit"]))
     return "  ".join([*parts, f"{record.duration_s:.1f} s"])
 
 

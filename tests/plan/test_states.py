@@ -6,6 +6,7 @@ import pytest
 
 from gdnbench.configuration import from_mapping
 from gdnbench.errors import GdnbenchError
+from gdnbench.models import Parametrization, build_decoder
 from gdnbench.plan.budgets import counts
 from gdnbench.plan.expand import expand
 from gdnbench.presets import Preset
@@ -15,13 +16,13 @@ from tests.runs.tiny import study, sweep
 ONE_HEAD = {"options": {"transformer": {"kv_heads": 1}}}
 ARMS = [
     {"name": "G", "arch": "gdn"},
-    {"name": "T", "arch": "transformer", "vary": "transformer.head_dim", "model": ONE_HEAD},
-    {"name": "M", "arch": "mamba2", "vary": "mamba2.state_dim"},
-    {"name": "R", "arch": "rwkv7", "vary": "rwkv7.head_dim"},
+    {"name": "T", "arch": "transformer", "vary": {"option": "transformer.head_dim"}, "model": ONE_HEAD},
+    {"name": "M", "arch": "mamba2", "vary": {"option": "mamba2.state_dim"}},
+    {"name": "R", "arch": "rwkv7", "vary": {"option": "rwkv7.head_dim"}},
     {
         "name": "H",
         "arch": "hybrid",
-        "vary": "transformer.head_dim",
+        "vary": {"option": "transformer.head_dim"},
         "model": {"pattern": "gdn transformer", "depth": 2},
     },
 ]
@@ -58,6 +59,13 @@ def test_the_chosen_value_is_the_nearest_of_all_that_work():
         assert spec.matched.by == "state_bytes"
 
 
+def test_the_model_can_be_initialized_at_every_width():
+    """Its base constants are those of the base width, where the chosen value must do, too."""
+    runs = task([ARMS[0], ARMS[1]], widths=[48])
+    assert runs["T"].model.options["transformer"]["head_dim"] % 2 == 0
+    build_decoder(runs["T"].model, Parametrization(), seed=0)
+
+
 def test_a_hybrid_varies_the_layer_that_is_named():
     runs = task()
     assert dict(runs["H"].model.options["gdn"]) == dict(runs["G"].model.options["gdn"])
@@ -70,6 +78,13 @@ def test_an_arm_that_varies_nothing_keeps_its_own_state():
     assert runs["G"].matched.deviation == 0.0
 
 
+def test_values_are_multiples_of_the_step():
+    vary = {"option": "mamba2.state_dim", "step": 8}
+    free, stepped = (task([ARMS[0], {**ARMS[2], "vary": v}])["M"] for v in (ARMS[2]["vary"], vary))
+    dims = [spec.model.options["mamba2"]["state_dim"] for spec in (free, stepped)]
+    assert dims[0] % 8 and dims[1] % 8 == 0 and abs(dims[0] - dims[1]) <= 4
+
+
 def test_the_state_is_that_at_the_tasks_length():
     short, long = (task(ARMS[:2], training={"seq_len": length}) for length in (16, 64))
     assert long["T"].model.options["transformer"]["head_dim"] < short["T"].model.options["transformer"]["head_dim"]
@@ -78,9 +93,13 @@ def test_the_state_is_that_at_the_tasks_length():
 @pytest.mark.parametrize(
     ("arm", "changes", "said"),
     [
-        ({"vary": "transformer.headdim"}, {}, "did you mean head_dim"),
-        ({"vary": "head_dim"}, {}, "is not mixer.option, such as gdn.head_v_dim"),
-        ({"vary": "transformer.head_dim"}, {"tolerance": 0.0001}, r"nearest to G by state_bytes is [+-][\d.]+% off"),
+        ({"vary": {"option": "transformer.headdim"}}, {}, "did you mean head_dim"),
+        ({"vary": {"option": "head_dim"}}, {}, "'head_dim' by 1 is not mixer.option"),
+        (
+            {"vary": {"option": "transformer.head_dim"}},
+            {"tolerance": 0.0001},
+            r"nearest to G by state_bytes is [+-][\d.]+% off",
+        ),
         ({}, {"kind": "comparison", "corpus": None}, "match.by state_bytes goes with kind task"),
         ({}, {"corpus": "stdlib"}, "kind task goes with a corpus task:<name>"),
         ({}, {"kind": "lr_sweep", "match": None}, "and only with it"),

@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 import torch
 
+from gdnbench.errors import GdnbenchError
 from gdnbench.evaluate.answers import answer
 from gdnbench.results import Store
 from gdnbench.runs.execute import corpus_of, execute
 from gdnbench.runs.progress import Interrupted, Observer
+from gdnbench.runs.texts import check_content, check_epochs
 from gdnbench.runs.train import Trainer
 from tests.runs.tiny import numbers, specs, sweep
 
@@ -26,9 +28,11 @@ def after(steps):
     return lambda: next(calls) == steps
 
 
-def test_a_recall_run_has_an_accuracy_for_each_number_of_pairs(tmp_path):
-    spec, store = run_of(RECALL), Store(tmp_path, "s")
-    record = execute(spec, store, Observer())
+def test_a_recall_run_has_an_accuracy_for_each_number_of_pairs(tmp_path, monkeypatch):
+    """And a set may hold a task with several options, but not with several meanings."""
+    spec, second = run_of(RECALL), run_of({**RECALL, "task": {"pairs": [2], "vocabulary": 32}})
+    store = Store(tmp_path, "s")
+    record, other = (execute(each, store, Observer()) for each in (spec, second))
     assert record.data["corpus"] == "task:mqar"
     assert record.data["corpus_hash"] == corpus_of(spec.data, ()).corpus_hash
     assert set(record.data["test_sequences"]) == {"accuracy_pairs_1", "accuracy_pairs_4"}
@@ -36,6 +40,11 @@ def test_a_recall_run_has_an_accuracy_for_each_number_of_pairs(tmp_path):
     names = ("val_loss", "test_loss", "accuracy", "val_accuracy", "accuracy_pairs_1", "accuracy_pairs_4")
     assert all(record.metric(name) is not None for name in names)
     assert record.metrics["accuracy"]["unit"] == "right/answer"
+    check_content([spec, second], [record, other], store)
+    check_epochs([spec, second], 1.0)
+    monkeypatch.setattr("gdnbench.data.tasks.stream.FORMAT_VERSION", 2)
+    with pytest.raises(GdnbenchError, match="1 of its runs were made on another content of corpus task:mqar"):
+        check_content([spec, second], [record, other], store)
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been_and_has_an_accuracy_at_each_length(tmp_path):

@@ -58,7 +58,7 @@ def _note(experiment: Experiment) -> str:
 
 
 def _row(choice: Choice, measured: list[str], *, matched: bool) -> Row:
-    reason = _reason(choice)
+    reason = why_missing(choice)
     deviation, epochs = choice.first("match_deviation"), choice.first("epochs")
     cells = (
         plain(choice.runs.arm),
@@ -72,7 +72,7 @@ def _row(choice: Choice, measured: list[str], *, matched: bool) -> Row:
         count_cell(choice.first("train_tokens"), reason=reason),
         missing(reason) if epochs is None else plain(numbers.significant(epochs), epochs),
         _flops(choice, reason),
-        _rate(choice, reason),
+        rate_cell(choice, reason),
         interval_cell(choice.mean("val_loss"), 4, reason=reason),
         interval_cell(choice.mean("bits_per_byte"), 4, reason=reason),
         scaled_cell(choice.mean("whitespace_word_ppl"), reason=reason),
@@ -86,7 +86,8 @@ def _metric(choice: Choice, name: str, reason: str) -> Cell:
     return scaled_cell(mean, reason=reason) if name.endswith("_ppl") else interval_cell(mean, 4, reason=reason)
 
 
-def _reason(choice: Choice) -> str:
+def why_missing(choice: Choice) -> str:
+    """Return why an arm has no number of a kind that its runs should have."""
     if not choice.runs.records:
         return "no run in this set"
     if not choice.chosen:
@@ -99,7 +100,8 @@ def _flops(choice: Choice, reason: str) -> Cell:
     return missing(reason) if value is None else plain(numbers.powers_of_ten(value), value)
 
 
-def _rate(choice: Choice, reason: str) -> Cell:
+def rate_cell(choice: Choice, reason: str) -> Cell:
+    """Return the chosen learning rate, with how many were tried."""
     if choice.rate is None:
         return missing(reason)
     notes = [numbers.plural(choice.trials, "rate") + " tried"]
