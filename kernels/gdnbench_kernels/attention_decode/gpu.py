@@ -108,6 +108,7 @@ def attention_decode(
         **_strides(keys=keys, values=values),
         capacity=capacity,
         key_heads=key_heads,
+        parts=how.parts,
         scale=scale / math.log(2.0),
         eps=float(eps),
         D=dim,
@@ -115,9 +116,9 @@ def attention_decode(
         GROUP=group,
         BG=1 if group == 1 else max(DOT_ROWS, triton.next_power_of_2(group)),
         SIZE=1 if ring is None else ring.shape[1],
-        PARTS=how.parts,
+        CUT=how.parts > 1,
         BN=how.block,
-        BP=min(triton.next_power_of_2(how.parts), max(1, COMBINED // half_block(dim))),
+        BP=max(1, COMBINED // half_block(dim)),
         SETTLED=settled,
         STAGES=how.stages,
         num_warps=how.warps,
@@ -130,13 +131,13 @@ def _strides(**caches: Tensor) -> dict[str, Any]:
     return {f"{name}_s{letter}": x.stride(dim) for name, x in caches.items() for dim, letter in enumerate("bsh")}
 
 
-@triton.jit(do_not_specialize=["capacity", "key_heads", "scale", "eps"])
+@triton.jit(do_not_specialize=["capacity", "key_heads", "parts", "scale", "eps"])
 def attention_decode_kernel(
     inputs, keys, values, lengths, frequencies, q_norm, k_norm, conv_weight, ring, arrived, partial, sums, o,
     inputs_sb, conv_sc, conv_sw, keys_sb, keys_ss, keys_sh, values_sb, values_ss, values_sh,
-    capacity, key_heads, scale, eps,
+    capacity, key_heads, parts, scale, eps,
     D: tl.constexpr, BH: tl.constexpr, GROUP: tl.constexpr, BG: tl.constexpr, SIZE: tl.constexpr,
-    PARTS: tl.constexpr, BN: tl.constexpr, BP: tl.constexpr,
+    CUT: tl.constexpr, BN: tl.constexpr, BP: tl.constexpr,
     SETTLED: tl.constexpr, STAGES: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Program (part, key head, row). Halves of a head, which the rotation mixes, are tensors of their own, a and b."""
@@ -149,8 +150,8 @@ def attention_decode_kernel(
         wait(PDL)
     length = tl.load(lengths + row)
     # Equal parts of what is filled, in whole blocks; part 0 also has the new token.
-    each = tl.maximum(tl.cdiv(tl.cdiv(length, PARTS), BN), 1) * BN
-    parts = tl.maximum(tl.cdiv(length, each), 1)
+    each = tl.maximum(tl.cdiv(tl.cdiv(length, parts), BN), 1) * BN
+    filled_parts = tl.maximum(tl.cdiv(length, each), 1)
     start = part * each
     end = tl.minimum(start + each, length)
     if start >= tl.maximum(length, 1):
@@ -244,11 +245,11 @@ def attention_decode_kernel(
         o_b = o_b * fade[:, None] + gain[:, None] * w_b.to(tl.float32)
         top = higher
     o += row * key_heads * GROUP * D
-    if parts == 1:
+    if filled_parts == 1:
         tl.store(o + query, (o_a / total[:, None]).to(o.dtype.element_ty), mask=asked)
         tl.store(o + query + HALF, (o_b / total[:, None]).to(o.dtype.element_ty), mask=asked)
-    elif PARTS > 1:
-        place = ((row * key_heads + head) * GROUP + member) * PARTS + part
+    elif CUT:
+        place = ((row * key_heads + head) * GROUP + member) * parts + part
         tl.store(partial + place[:, None] * D + channel[None, :], o_a, mask=asked)
         tl.store(partial + place[:, None] * D + channel[None, :] + HALF, o_b, mask=asked)
         tl.store(sums + 2 * place, top, mask=member < GROUP)
@@ -256,12 +257,12 @@ def attention_decode_kernel(
         tl.debug_barrier()  # all warps have stored before one of them says so
         counter = arrived + row * key_heads + head
         before = tl.atomic_add(counter, 1, sem="acq_rel")
-        if before == parts - 1:
+        if before == filled_parts - 1:
             tl.store(counter, 0)
             for g in tl.static_range(GROUP):
-                whole = ((row * key_heads + head) * GROUP + g) * PARTS
+                whole = ((row * key_heads + head) * GROUP + g) * parts
                 to_o = o + (head * GROUP + g) * D
-                _combine(partial + whole * D, sums + 2 * whole, to_o, parts, channel, inside, HALF, BP)
+                _combine(partial + whole * D, sums + 2 * whole, to_o, filled_parts, channel, inside, HALF, BP)
 
 
 @triton.jit
@@ -286,12 +287,12 @@ def _read(
         return a.to(tl.float32), b.to(tl.float32)
     else:
         other = channel + HALF
-        sum_a, tap_a = rings.earlier(ring, weight, weight_sc, weight_sw, None, length, channel, inside, channels, SIZE)
-        sum_b, tap_b = rings.earlier(ring, weight, weight_sc, weight_sw, None, length, other, inside, channels, SIZE)
+        past_a = rings.earlier(ring, weight, weight_sc, weight_sw, None, length, channel, inside, channels, SIZE)
+        past_b = rings.earlier(ring, weight, weight_sc, weight_sw, None, length, other, inside, channels, SIZE)
         if part == 0:
             rings.push(ring, length, channel, inside, channels, a, SIZE)
             rings.push(ring, length, other, inside, channels, b, SIZE)
-        return rings.convolved(sum_a, tap_a, a), rings.convolved(sum_b, tap_b, b)
+        return rings.convolved(past_a, a), rings.convolved(past_b, b)
 
 
 @triton.jit
