@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SCHEMA_VERSION = 1
+TIMINGS = ("kernel", "train_throughput", "decode")
 
 
 def metric(value: float, unit: str) -> dict[str, Any]:
@@ -19,14 +20,15 @@ class Record:
     Attributes:
         run_id: name of the run, from the hash of its specification.
         set: name of the set it is stored in.
-        kind: ``train``, ``coord_check``, ``decode``, ``evaluation`` (of a trained run's model on a text), ``kernel`` or
-            ``train_throughput``.
+        kind: ``train``, ``coord_check``, ``decode`` (of a study, or of a bench), ``evaluation`` (of a trained run's
+            model on a text), ``kernel`` or ``train_throughput``.
         outcome: ``finished`` or ``diverged``, which is a result too; of a timing also ``unavailable`` (the backend or
             library refuses the case or cannot run on the machine) and ``failed`` (it broke).
         detail: one line on the outcome; empty for a run without incident.
         spec: the full configuration (`gdnbench.plan.spec.RunSpec` as plain data; of a kernel
             `gdnbench.measure.kernels.case.KernelCase.spec`, of a training speed
-            `gdnbench.measure.training.case.TrainingCase.spec`).
+            `gdnbench.measure.training.case.TrainingCase.spec`, of a speed of generation
+            `gdnbench.measure.decoding.case.DecodeCase.spec`).
         metrics: name -> {value, unit}.
         rows_sha256: hash of the run's ``metrics.jsonl``.
         source_digest: hash of the source files that determine its numbers.
@@ -53,6 +55,11 @@ class Record:
     duration_s: float
     notes: tuple[str, ...] = field(default=())
     schema: int = SCHEMA_VERSION
+
+    @property
+    def timing(self) -> bool:
+        """Whether a bench measured it, rather than a study's run or an evaluation: its spec is that of a case."""
+        return self.kind in TIMINGS and "impl" in self.spec
 
     def metric(self, name: str) -> float | None:
         """Return a metric's value, or None where the run has none of that name."""
@@ -124,7 +131,43 @@ def _training(record: Record) -> dict[str, Any]:
     }
 
 
-FLAT: Mapping[str, Callable[[Record], dict[str, Any]]] = {"kernel": _kernel, "train_throughput": _training}
+# Metrics of a speed of generation that every exported one has, null where it was not measured.
+DECODING_METRICS = (
+    "params_total", "params_non_embedding", "tokens_per_s", "floor_tokens_per_s", "prefill_tokens_per_s", "ttft_ms",
+    "ms_per_token_p50", "ms_per_token_p99", "weights_gib", "state_gib", "workspace_gib", "peak_gib",
+)  # fmt: skip
+
+
+def _decoding(record: Record) -> dict[str, Any]:
+    """Return the fields of a speed of generation, of the bench's grid or of a study's run."""
+    if not record.timing:
+        return _model_run(record)
+    spec, model = record.spec, record.spec["model"]
+    own = ("arch", "impl", "block", "size", "batch", "context", "dtype", "state_dtype", "tokens", "repeats", "seed")
+    return {
+        **{key: spec[key] for key in own},
+        **{key: model[key] for key in ("width", "depth", "vocab_size", "tied")},
+        "backend": _backend(model["backend"]),
+        **dict.fromkeys(DECODING_METRICS),
+        **{name: entry["value"] for name, entry in record.metrics.items()},
+        **{key: record.data.get(key) for key in ("correct", "checked", "how")},
+        "what_ran": _pairs(record.data.get("what_ran") or {}),
+        "notes": "; ".join(record.notes),
+    }
+
+
+def _harness(record: Record) -> dict[str, Any]:
+    """Return the fields of a task of lm-eval: those of the run whose model it evaluates, and what was asked."""
+    asked = ("task", "version", "num_fewshot", "limit", "window", "examples", "requests", "harness")
+    return {**_model_run(record), **{key: record.data.get(key) for key in asked}}
+
+
+FLAT: Mapping[str, Callable[[Record], dict[str, Any]]] = {
+    "kernel": _kernel,
+    "train_throughput": _training,
+    "decode": _decoding,
+    "lm_eval": _harness,
+}
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

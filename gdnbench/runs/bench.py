@@ -2,7 +2,7 @@
 
 import datetime
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from gdnbench.results.record import metric
 from gdnbench.runs.rows import Rows
 
 Metrics = dict[str, dict[str, Any]]
+Say = Callable[[str], None]  # told of progress, a line at a time
 MACHINE = ("device", "driver", "versions")  # of the environment; a time belongs to these
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gdnbench.results import Record
 from gdnbench.runs.bench import Outcome
 
 
@@ -14,6 +15,12 @@ def line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def formatted(value: float | None, form: str) -> str:
     """Return a number in a format, or nothing where there is none."""
     return "" if value is None else format(value, form)
+
+
+def reason(record: Record) -> str:
+    """Return why a record has no time."""
+    word = "RED" if record.data.get("correct") is False else record.outcome
+    return f"{word}: {record.detail}"
 
 
 def closing(outcome: Outcome, what: str) -> list[str]:

@@ -1,7 +1,6 @@
 """Timing kernels within a budget: block after block, every group of records stored as soon as it is measured."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from gdnbench.errors import GdnbenchError
@@ -11,11 +10,9 @@ from gdnbench.measure.kernels.case import KernelCase
 from gdnbench.measure.kernels.grid import Block, Options, blocks, without
 from gdnbench.measure.kernels.measure import Measurement, Refusal, open_block
 from gdnbench.results import Record
-from gdnbench.runs.bench import Book, Budget, Content, Outcome, Start, open_store
+from gdnbench.runs.bench import Book, Budget, Content, Outcome, Say, Start, open_store
 from gdnbench.runs.kernel_record import first_call_content, measured_content
 from gdnbench.runs.sources import kernels_digest
-
-Say = Callable[[str], None]
 
 
 def bench(

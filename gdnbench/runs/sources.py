@@ -38,6 +38,17 @@ def training_digest(model: ModelConfig | None) -> str:
     return digest_of([kernels, bench, *own, *(registry.source_file(name) for name in mixers)])
 
 
+def decoding_digest(model: ModelConfig | None) -> str:
+    """Return the digest of what determines a speed of generation: of our own engine on ``model``, or None: a peer's."""
+    bench = [PACKAGE / "measure" / folder for folder in ("decoding", "training")]
+    if model is None:
+        return digest_of(bench)
+    own = [PACKAGE / "models", PACKAGE / "inference"]
+    mixers = sorted(set(layer_mixers(model)))
+    kernels = Path(gdnbench_kernels.__file__).parent
+    return digest_of([kernels, *bench, *own, *(registry.source_file(name) for name in mixers)])
+
+
 @cache
 def _digest(mixers: tuple[str, ...]) -> str:
     kernels = Path(gdnbench_kernels.__file__).parent

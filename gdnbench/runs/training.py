@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,13 +16,11 @@ from gdnbench.measure.training.case import TrainingCase
 from gdnbench.measure.training.stepping import Stepped
 from gdnbench.results import Record
 from gdnbench.runs import training_process
-from gdnbench.runs.bench import Book, Budget, Content, Outcome, Start, open_store
+from gdnbench.runs.bench import Book, Budget, Content, Outcome, Say, Start, open_store
 from gdnbench.runs.sources import training_digest
 from gdnbench.runs.training_process import question
 from gdnbench.runs.training_record import measured_content, refused_content
 from gdnbench.runs.training_summary import brief
-
-Say = Callable[[str], None]
 
 LIMIT_S = 900.0  # of a process; flash-linear-attention compiles for minutes
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gdnbench.measure.training.case import OURS
 from gdnbench.results import Record
-from gdnbench.runs.bench_summary import formatted, line
+from gdnbench.runs.bench_summary import formatted, line, reason
 
 COLUMNS = ("impl", "tokens/s", "spread", "ours/it", "of floor", "MFU", "peak GiB", "first step")
 WIDTHS = (22, 10, 8, 8, 9, 7, 9, 10)
@@ -26,7 +26,7 @@ def brief(record: Record) -> str:
     """Return a record's result in a few words, for the eye of who waits."""
     rate, memory, first = (record.metric(name) for name in ("tokens_per_s", "peak_gib", "first_step_s"))
     if rate is None or memory is None or first is None:
-        return _reason(record)
+        return reason(record)
     return f"{rate:,.0f} tokens/s, {memory:.1f} GiB, first step {first:.1f} s"
 
 
@@ -42,7 +42,7 @@ def _cells(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
     rate, floor = record.metric("tokens_per_s"), record.metric("floor_tokens_per_s")
     name = str(record.spec["impl"])
     if rate is None:
-        return name, _reason(record)
+        return name, reason(record)
     ours = next(
         (r.metric("tokens_per_s") for r in records if r.spec["impl"] == OURS and _title(r) == _title(record)), None
     )
@@ -56,8 +56,3 @@ def _cells(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
         formatted(record.metric("peak_gib"), ".1f"),
         formatted(record.metric("first_step_s"), ".1f") + (" warm" if record.spec["caches"] == "warm" else " s"),
     )
-
-
-def _reason(record: Record) -> str:
-    word = "RED" if record.data.get("correct") is False else record.outcome
-    return f"{word}: {record.detail}"

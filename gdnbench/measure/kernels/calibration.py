@@ -36,6 +36,21 @@ def calibrate(device: str) -> Calibration:
     return Calibration(copy_gb_s=copy, matmul_tflop_s=2 * size**3 / seconds / 1e12)
 
 
+def read_bandwidth(device: str) -> float:
+    """Measure what reading alone reaches, in GB/s: the fastest of three kernels that write next to nothing.
+
+    On a GPU: 2 GiB of bfloat16, beyond any cache. On a CPU: 64 MiB of float32.
+    """
+    cuda = device == "cuda"
+    dtype, nbytes = (torch.bfloat16, 2**31) if cuda else (torch.float32, 2**26)
+    columns = 8192
+    matrix = torch.empty(nbytes // dtype.itemsize // columns, columns, dtype=dtype, device=device).normal_()
+    vector = torch.randn(columns, dtype=dtype, device=device)
+    words = matrix.view(torch.int32)
+    calls = (lambda: torch.mv(matrix, vector), lambda: words.amax(), lambda: matrix.amax(1))
+    return nbytes / min(_median_seconds(call, device) for call in calls) / 1e9
+
+
 def _median_seconds(call: Callable[[], object], device: str) -> float:
     for _ in range(3):
         call()

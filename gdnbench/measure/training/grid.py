@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gdnbench.configuration import from_mapping, read_yaml
-from gdnbench.errors import GdnbenchError, unknown
+from gdnbench.errors import GdnbenchError
+from gdnbench.measure import wanted
 from gdnbench.measure.training.case import OURS, TrainingCase
 from gdnbench.measure.training.peers import PEERS
-from gdnbench.models import registry
 from gdnbench.models.config import ModelConfig
 from gdnbench.models.decoder import on_meta
 
@@ -84,10 +84,9 @@ def cases(
     Raises:
         GdnbenchError: a name does not exist, a number is not above 0, or a width does not fit.
     """
-    given = {"batch": batch, "seq-len": seq_len, "steps": steps, "width": width, "depth": depth, "vocab": vocab_size}
-    for name, number in given.items():
-        if number is not None and number < 1:
-            raise GdnbenchError(f"--{name} {number}: expected a whole number above 0")
+    wanted.check_positive(
+        {"batch": batch, "seq-len": seq_len, "steps": steps, "width": width, "depth": depth, "vocab": vocab_size}
+    )
     content = table()
     size = Size(
         width=width or content.size.width,
@@ -95,8 +94,9 @@ def cases(
         vocab_size=vocab_size or content.size.vocab_size,
     )
     ways, found = content.ways[device], []
-    for entry in _entries(content, archs):
-        for impl in _impls(entry, impls, content, device):
+    known = [*PEERS, *(name for named in content.ways.values() for name in named)]
+    for entry in wanted.entries(content.models, archs, lambda arch: Entry(arch=arch)):
+        for impl in wanted.impls(entry, impls, able=[*PEERS, *ways], known=known):
             way = ways.get(impl)
             model = _model(entry, size, None if way is None else backend or way.backend)
             on_meta(model)  # tells now which width would fit, if this does not
@@ -117,26 +117,6 @@ def cases(
     if not found:
         raise GdnbenchError(f"--impl {','.join(impls)}: none of them trains {', '.join(archs)}")
     return found
-
-
-def _entries(content: Table, archs: Sequence[str]) -> list[Entry]:
-    """Return the models of these names, or all; one that only the registry knows has no peer."""
-    known = {entry.arch for entry in content.models}
-    for arch in archs:
-        if arch not in known and arch not in registry.names():
-            raise unknown("architecture", arch, [*known, *registry.names()])
-    own = [Entry(arch=arch) for arch in dict.fromkeys(archs) if arch not in known]
-    return [entry for entry in content.models if not archs or entry.arch in archs] + own
-
-
-def _impls(entry: Entry, wanted: Sequence[str], content: Table, device: str) -> list[str]:
-    """Return who trains a model on a device, of those that are wanted, or all."""
-    known = [*PEERS, *(name for ways in content.ways.values() for name in ways)]
-    for impl in wanted:
-        if impl not in known:
-            raise unknown("--impl", impl, set(known))
-    able = [*PEERS, *content.ways[device]]
-    return [impl for impl in entry.impls if impl in able and (not wanted or impl in wanted)]
 
 
 def _model(entry: Entry, size: Size, backend: str | Mapping[str, str] | None) -> ModelConfig:

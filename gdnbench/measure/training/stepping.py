@@ -1,7 +1,6 @@
 """Measuring a training step in this process: the first one, whether it trains, then its time, memory and kernels."""
 
 import dataclasses
-import itertools
 import math
 import statistics
 import time
@@ -12,6 +11,7 @@ from typing import Protocol
 import torch
 
 from gdnbench.measure.kernels.timing import device_events
+from gdnbench.measure.marks import Marks
 from gdnbench.measure.memory import peak_gib
 from gdnbench.measure.training.components import KernelTime, grouped
 
@@ -117,22 +117,15 @@ def timed(step: Callable[[], None], steps: int, device: str) -> tuple[tuple[floa
 
     The host does not wait between steps: a step's time is that from its predecessor's end on the GPU to its own.
     """
-    if device != "cuda":
-        clock = [time.perf_counter()]
-        for _ in range(steps):
-            step()
-            clock.append(time.perf_counter())
-        return tuple(1e3 * (b - a) for a, b in itertools.pairwise(clock)), clock[-1] - clock[0]
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(steps + 1)]
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    marks[0].record()
-    for mark in marks[1:]:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    marks, started = Marks(device), time.perf_counter()
+    marks()
+    for _ in range(steps):
         step()
-        mark.record()
-    torch.cuda.synchronize()
-    seconds = time.perf_counter() - started
-    return tuple(a.elapsed_time(b) for a, b in itertools.pairwise(marks)), seconds
+        marks()
+    times = marks.ms()
+    return times, time.perf_counter() - started
 
 
 def profiled(step: Callable[[], None]) -> tuple[KernelTime, ...]:

@@ -12,14 +12,17 @@ from gdnbench.models.config import ModelConfig
 class Library(Protocol):
     """A file of this folder."""
 
-    def why_unavailable(self, config: ModelConfig) -> str | None:
-        """Return why the library cannot train this model here, with the command that installs what is missing."""
+    def why_unavailable(self, config: ModelConfig, *, generates: bool = False) -> str | None:
+        """Return why it cannot train this model here, or generate by it, and how to install what is missing."""
         ...
 
-    def build(self, config: ModelConfig, *, fused_loss: bool) -> nn.Module:
+    def build(self, config: ModelConfig, *, fused_loss: bool = False, generates: bool = False) -> nn.Module:
         """Return the library's model of these sizes: called with input_ids and labels, it returns a ``loss``.
 
-        ``fused_loss``: with the library's loss that never has all logits at once, where it has one.
+        Args:
+            config: our model of the same sizes.
+            fused_loss: with the library's loss that never has all logits at once, where it has one.
+            generates: with a state that it keeps; it is not trained then.
         """
         ...
 

@@ -17,8 +17,8 @@ INSTALL = 'pip install "flash-linear-attention>=0.6,<0.7"'
 INSTALL_MAMBA = "pip install --no-build-isolation mamba-ssm causal-conv1d"
 
 
-def why_unavailable(config: ModelConfig) -> str | None:
-    """Return why it cannot train this model here, or None.
+def why_unavailable(config: ModelConfig, *, generates: bool = False) -> str | None:
+    """Return why it cannot train this model here, or generate by it, or None.
 
     Without mamba-ssm its Mamba-2 falls back to plain PyTorch, which no one would pick: that is refused.
     """
@@ -28,7 +28,7 @@ def why_unavailable(config: ModelConfig) -> str | None:
     (operation,) = operations if len(operations) == 1 else ("",)
     if (operation, config.block) not in MODELS:
         return "it has no such architecture"
-    if operation == "ssd" and (reason := _mamba_lacks()):
+    if operation == "ssd" and (reason := _mamba_lacks(generates=generates)):
         return f"{reason}; {INSTALL_MAMBA}"
     try:
         with mamba_ssm.bare_package() if operation == "ssd" else contextlib.nullcontext():
@@ -40,16 +40,16 @@ def why_unavailable(config: ModelConfig) -> str | None:
     return None
 
 
-def _mamba_lacks() -> str | None:
+def _mamba_lacks(*, generates: bool) -> str | None:
     """Return what its Mamba-2 needs and is not there, or None."""
     if reason := backends.why_unavailable("ssd", "mamba_ssm"):
         return f"its Mamba-2 would fall back to plain PyTorch, since mamba-ssm is missing: {reason}"
-    if requirements.version("causal-conv1d") is None:
+    if not generates and requirements.version("causal-conv1d") is None:
         return "its Mamba-2 trains by a fused kernel of mamba-ssm that calls causal-conv1d, which is not installed"
     return None
 
 
-def build(config: ModelConfig, *, fused_loss: bool) -> nn.Module:
+def build(config: ModelConfig, *, fused_loss: bool = False, generates: bool = False) -> nn.Module:
     """Return the model of the same width, depth, heads, MLP and tied vocabulary."""
     library.pin()
     model = on_meta(config)
@@ -58,7 +58,7 @@ def build(config: ModelConfig, *, fused_loss: bool) -> nn.Module:
         "num_hidden_layers": len(model.block_list()),
         "vocab_size": config.vocab_size,
         "tie_word_embeddings": config.tied,
-        "use_cache": False,
+        "use_cache": generates,
     }
     if fused_loss:
         common |= {"fuse_cross_entropy": False, "fuse_linear_cross_entropy": True}

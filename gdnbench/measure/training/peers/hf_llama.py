@@ -12,8 +12,8 @@ from gdnbench.models.decoder import on_meta
 INSTALL = 'pip install "transformers>=5.11,<6"'
 
 
-def why_unavailable(config: ModelConfig) -> str | None:
-    """Return why it cannot train this model here: the library is missing, or the model is no Llama."""
+def why_unavailable(config: ModelConfig, *, generates: bool = False) -> str | None:
+    """Return why it cannot train this model here, or generate by it: it is missing, or the model is no Llama."""
     try:
         from transformers import LlamaForCausalLM  # noqa: F401
     except Exception as error:
@@ -22,7 +22,7 @@ def why_unavailable(config: ModelConfig) -> str | None:
     return None if operations == {"attention"} and config.block == "controlled" else "it has no such architecture"
 
 
-def build(config: ModelConfig, *, fused_loss: bool) -> nn.Module:
+def build(config: ModelConfig, *, fused_loss: bool = False, generates: bool = False) -> nn.Module:
     """Return a Llama of the same width, depth, heads, MLP and tied vocabulary."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -36,7 +36,7 @@ def build(config: ModelConfig, *, fused_loss: bool) -> nn.Module:
         "vocab_size": config.vocab_size,
         "tie_word_embeddings": config.tied,
         "attn_implementation": "sdpa",
-        "use_cache": False,
+        "use_cache": generates,
     }
     return LlamaForCausalLM(LlamaConfig(**options))
 

@@ -1,0 +1,28 @@
+"""flash-linear-attention's models by its ``generate``: Gated DeltaNet, Mamba-2, RWKV-7."""
+
+import contextlib
+from typing import Any
+
+import torch
+from gdnbench_kernels.ssd.impl import mamba_ssm
+
+from gdnbench.measure.decoding.case import DecodeCase
+from gdnbench.measure.decoding.peers.hub import HubHost
+from gdnbench.measure.training.peers import fla
+from gdnbench.models.config import ModelConfig
+
+
+def why_unavailable(config: ModelConfig) -> str | None:
+    """Return why it cannot generate by this model here, or None."""
+    return fla.why_unavailable(config, generates=True)
+
+
+def host(case: DecodeCase) -> HubHost:
+    """Return its model."""
+    torch.manual_seed(case.seed)
+    # Its Mamba-2 imports operators of mamba-ssm, whose own import wants parts that they do not.
+    with mamba_ssm.bare_package() if case.model.arch == "mamba2" else contextlib.nullcontext():
+        model: Any = fla.build(case.model, generates=True)
+    inner = model.backbone if case.model.arch == "mamba2" else model.model
+    mixer = inner.layers[0].mixer if case.model.arch == "mamba2" else inner.layers[0].attn
+    return HubHost(case, model, fla.what_ran, mixer=mixer)
