@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from gdnbench.errors import GdnbenchError
 
+PART = 1024  # targets whose logits exist at once
+
 # Called with the tokens scored so far and the tokens in all.
 Progress = Callable[[int, int], None]
 
@@ -26,6 +28,10 @@ class Window:
     start: int
     first: int
     end: int
+
+
+Scored = Iterator[tuple[list[Window], list[np.ndarray]]]
+Values = Callable[[Any, torch.Tensor, torch.Tensor, torch.Tensor], np.ndarray]
 
 
 def token_nll(
@@ -95,12 +101,15 @@ def score_documents(
     return scores
 
 
-def plan_windows(length: int, *, window: int, stride: int, document: int = 0) -> list[Window]:
-    """Return the windows that score ``length`` tokens, each exactly once, in order; empty for length 0."""
+def plan_windows(length: int, *, window: int, stride: int, document: int = 0, context: int = 1) -> list[Window]:
+    """Return the windows that score ``length`` tokens after ``context`` others, each exactly once, in order.
+
+    A window reads as many of the tokens before its first target as it holds. Empty for length 0.
+    """
     windows: list[Window] = []
-    first = 1
-    while first <= length:
-        end = min(first + (window if first == 1 else stride), length + 1)
+    first = context
+    while first < context + length:
+        end = min(first + (window if first == context else stride), context + length)
         windows.append(Window(document=document, start=max(0, end - 1 - window), first=first, end=end))
         first = end
     return windows
@@ -142,6 +151,22 @@ def position_nll(model: Any, tokens: torch.Tensor, targets: torch.Tensor, counte
     return model.scores(tokens, targets)[counted].double().cpu().numpy()
 
 
+def position_choices(model: Any, tokens: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor) -> np.ndarray:
+    """Return what `position_nll` does, and beside each whether no token is likelier (1 or 0): float64 [counted, 2].
+
+    Logits of the counted targets alone exist, a part at a time, in the type of the weights.
+    """
+    _check_vocabulary(int(targets.max()), model.config.vocab_size)
+    hidden, wanted = model.hidden(tokens)[counted], targets[counted]
+    found = []
+    with torch.autocast(hidden.device.type, enabled=False):
+        for x, target in zip(hidden.split(PART), wanted.split(PART), strict=True):
+            logits = model.logits(x.to(model.embedding.weight.dtype))
+            greedy = logits.gather(-1, target[:, None])[:, 0] >= logits.amax(-1)
+            found.append(np.stack([target_nll(logits, target), greedy.double().cpu().numpy()], axis=1))
+    return np.concatenate(found) if found else np.zeros((0, 2))
+
+
 def target_nll(logits: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
     """Return the negative log likelihoods of ``targets`` [N] under ``logits`` [N, V], float64 [N]."""
     _check_vocabulary(int(targets.max()), logits.shape[-1])
@@ -157,7 +182,23 @@ def _check_vocabulary(largest: int, size: int) -> None:
         )
 
 
-Scored = Iterator[tuple[list[Window], list[np.ndarray]]]
+def score_windows(
+    model: Any,
+    inputs: Sequence[np.ndarray],
+    windows: Sequence[Window],
+    *,
+    batch_size: int,
+    values: Values = position_nll,
+) -> Scored:
+    """Yield batches of windows, the longest first, with what ``values`` says of the targets of each.
+
+    ``inputs`` are the documents that the windows are of, int64 [tokens]. Put the model into `evaluating` around it.
+    """
+    # Windows of like length share a batch, so that little is padded.
+    ordered = sorted(windows, key=lambda span: span.start - span.end)
+    for begin in range(0, len(ordered), batch_size):
+        group = ordered[begin : begin + batch_size]
+        yield group, _score(model, inputs, group, None, values)[0]
 
 
 def _windowed(model: Any, inputs: list[np.ndarray], window: int, stride: int, batch_size: int) -> Scored:
@@ -166,11 +207,7 @@ def _windowed(model: Any, inputs: list[np.ndarray], window: int, stride: int, ba
         for document, row in enumerate(inputs)
         for span in plan_windows(len(row) - 1, window=window, stride=stride, document=document)
     ]
-    # Windows of like length share a batch, so that little is padded.
-    spans.sort(key=lambda span: span.start - span.end)
-    for begin in range(0, len(spans), batch_size):
-        group = spans[begin : begin + batch_size]
-        yield group, _score(model, inputs, group, None)[0]
+    yield from score_windows(model, inputs, spans, batch_size=batch_size)
 
 
 def _carried(model: Any, inputs: list[np.ndarray], window: int, stride: int, batch_size: int) -> Scored:
@@ -190,7 +227,9 @@ def _disjoint(document: int, start: int, length: int, window: int) -> Window:
     return Window(document=document, start=start, first=start + 1, end=min(start + 1 + window, length))
 
 
-def _score(model: Any, inputs: list[np.ndarray], spans: list[Window], state: Any) -> tuple[list[np.ndarray], Any]:
+def _score(
+    model: Any, inputs: Sequence[np.ndarray], spans: list[Window], state: Any, values_of: Values = position_nll
+) -> tuple[list[np.ndarray], Any]:
     """Run one batch of windows and return the scored values of each, and the model's new state."""
     longest = max(span.end - 1 - span.start for span in spans)
     # Padding stands behind what is scored: a causal model never sees it, and a finished row's state is not used.
@@ -206,7 +245,7 @@ def _score(model: Any, inputs: list[np.ndarray], spans: list[Window], state: Any
     tokens = torch.from_numpy(read).to(device)
     targets, counted = torch.from_numpy(target).to(device), torch.from_numpy(scored).to(device)
     if state is None:
-        values = position_nll(model, tokens, targets, counted)
+        values = values_of(model, tokens, targets, counted)
     else:
         logits, state = model(tokens, state)
         values = target_nll(logits[counted], targets[counted])

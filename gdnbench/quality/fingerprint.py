@@ -1,10 +1,12 @@
-"""A fingerprint of the mathematics of training: losses of ten steps in float64, and gradient norms by role.
+"""A fingerprint of a model's mathematics: losses of ten steps in float64, gradient norms by role, and its counts.
 
-All of a step is in it: starts, tables, the model, the optimizer, the schedule. Sums in another order move it by about
-1e-13 of its size, since neither the rates nor AdamW's epsilon let rounding grow; so it is the same on every machine.
+All of a step is in it: starts, tables, the model, the optimizer, the schedule; then the model's form for one token. Sums
+in another order move it by about 1e-13 of its size, since neither the rates nor AdamW's epsilon let rounding grow; so
+it is the same on every machine.
 """
 
 import contextlib
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,18 +14,24 @@ from typing import cast
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from gdnbench.data import TokenizedCorpus, Tokenizer
 from gdnbench.data.token_files import TokenSplit
 from gdnbench.measure.training.text import tokens
+from gdnbench.models import Decoder
 from gdnbench.plan.spec import RunSpec
 from gdnbench.runs.train import Trainer
 
+READ = 12  # tokens that are read one at a time
+CONTEXT = 1000  # tokens that FLOPs and states are counted for
+
 
 def fingerprint(spec: RunSpec) -> dict[str, float]:
-    """Return the losses of a run's steps in nats, and of each role the root of its gradients' squares over all steps.
+    """Return numbers by name: the losses of a run's steps in nats, and of each role its gradients over all steps.
 
-    The gradients are those that the optimizer takes, after clipping.
+    Of the gradients, those that the optimizer takes, it is the root of the sum of squares. Then, of the trained model,
+    the loss of a text that is read token by token, and what it states of its parameters, FLOPs and state.
     """
     assert spec.training is not None
     with _starts_in_float64():
@@ -37,7 +45,27 @@ def fingerprint(spec: RunSpec) -> dict[str, float]:
             if gradient is not None:
                 squares[rule.role] += float(gradient.square().sum())
     losses = {f"loss of step {step}": loss for step, loss in enumerate(trainer.losses, 1)}
-    return losses | {f"gradient of {role}": math.sqrt(squares[role]) for role in sorted(squares)}
+    gradients = {f"gradient of {role}": math.sqrt(squares[role]) for role in sorted(squares)}
+    return losses | gradients | {"loss by tokens": _by_tokens(trainer)} | _counts(trainer.model)
+
+
+@torch.no_grad()
+def _by_tokens(trainer: Trainer) -> float:
+    """Return the loss in nats of a few tokens that the model reads one at a time."""
+    text = trainer.sampler.batch(0)[0, : READ + 1]
+    state, total = trainer.model.init_state(1), 0.0
+    for token, target in itertools.pairwise(text.split(1)):
+        logits, state = trainer.model.step(token, state)
+        total += float(functional.cross_entropy(logits, target))
+    return total / READ
+
+
+def _counts(model: Decoder) -> dict[str, float]:
+    return {
+        "parameters": model.parameter_count(embedding=True),
+        "FLOPs of a token": model.flops_per_token(CONTEXT),
+        "bytes of a state": model.state_bytes(CONTEXT),
+    }
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from gdnbench.report.sections.findings import coordinate_summary
 from gdnbench.report.tables.coordinates import slopes_table
 from gdnbench.report.tables.decode import decode_table
 from gdnbench.report.tables.evaluations import evaluations_table
+from gdnbench.report.tables.lm_eval import harness_table
 
 
 def measures(analysis: Analysis) -> Section:
@@ -19,6 +20,8 @@ def measures(analysis: Analysis) -> Section:
     blocks += [Heading(text="Generation"), *_decodes(analysis)]
     if evaluations := evaluations_table(analysis.study):
         blocks += [Heading(text="Evaluation on other text"), evaluations]
+    if tasks := harness_table(analysis.study):
+        blocks += [Heading(text="Evaluation by tasks of lm-eval"), tasks]
     return Section(anchor="measures", title="4. Activations, training, generation", blocks=blocks)
 
 
