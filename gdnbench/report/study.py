@@ -84,6 +84,7 @@ class Study:
         damaged: what could not be read, in words.
         store: where it lies.
         evaluations: records of trained models evaluated on a text.
+        harness: records of trained models evaluated by a task of lm-eval.
         left_out: ids of stored runs that are no part of the presets as they are now.
         kernels: records of kernel timings.
         speeds: records of training speeds.
@@ -95,6 +96,7 @@ class Study:
     damaged: tuple[str, ...]
     store: Store
     evaluations: tuple[Record, ...] = ()
+    harness: tuple[Record, ...] = ()
     left_out: tuple[str, ...] = ()
     kernels: tuple[Record, ...] = ()
     speeds: tuple[Record, ...] = ()
@@ -182,7 +184,7 @@ def read_study(store: Store) -> Study:
     snapshots = sorted((store.folder / "presets").glob("*.yaml"))
     presets = tuple(from_mapping(Preset, read_yaml(path), str(path)) for path in snapshots)
     planned = _planned(store)
-    runs = [record for record in stored if record.kind not in ("evaluation", "kernel", "train_throughput")]
+    runs = [record for record in stored if record.kind not in ("evaluation", "lm_eval", "kernel", "train_throughput")]
     return Study(
         name=store.name,
         records=tuple(record for record in runs if planned is None or record.run_id in planned),
@@ -190,6 +192,7 @@ def read_study(store: Store) -> Study:
         damaged=tuple(store.damaged),
         store=store,
         evaluations=tuple(record for record in stored if record.kind == "evaluation"),
+        harness=tuple(record for record in stored if record.kind == "lm_eval"),
         left_out=tuple(record.run_id for record in runs if planned is not None and record.run_id not in planned),
         kernels=tuple(record for record in stored if record.kind == "kernel"),
         speeds=tuple(record for record in stored if record.kind == "train_throughput"),
