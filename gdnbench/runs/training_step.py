@@ -1,6 +1,7 @@
 """The project's own training step as the bench measures it: a `Trainer` on random tokens, and nothing else."""
 
 from collections.abc import Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ from gdnbench_kernels import backends
 
 from gdnbench.configuration import from_mapping
 from gdnbench.data import TokenizedCorpus
+from gdnbench.data.batches import BatchSampler
 from gdnbench.measure.training.case import OURS, TrainingCase
 from gdnbench.measure.training.text import tokens
 from gdnbench.plan.spec import Execution, Optimizer, RunSpec, Schedule, Training
@@ -64,6 +66,6 @@ def spec_of(case: TrainingCase) -> RunSpec:
 
 
 def _corpus(case: TrainingCase) -> TokenizedCorpus:
-    """Return as much of a corpus as a trainer reads: the tokens of its train split."""
+    """Return as much of a corpus as a trainer reads: the batches of its train split."""
     text = tokens(case.model.vocab_size, case.batch, case.seq_len, case.seed)
-    return cast(TokenizedCorpus, SimpleNamespace(split=lambda name: SimpleNamespace(tokens=text)))
+    return cast(TokenizedCorpus, SimpleNamespace(sampler=partial(BatchSampler, text)))
