@@ -85,6 +85,20 @@ def launches(arch: int) -> list[tuple[str, Launch]]:
         "gated_delta_decode, 64 rows": partial(_gated_delta_decode, 64),
         "ssd_decode, one row": partial(_ssd_decode, 1),
         "ssd_decode, 64 rows": partial(_ssd_decode, 64),
+        "fused_linear, swiglu": partial(_fused_linear, 2048, 11264, activation="swiglu"),
+        "fused_linear, four rows": partial(_fused_linear, 2048, 9232, batch=4),
+        "fused_linear, 64 rows": partial(_fused_linear, 2048, 11264, batch=64, activation="swiglu"),
+        "fused_linear, gated groups": partial(_fused_linear, 3072, 2048, group_size=512),
+        "fused_linear, mixed": partial(_fused_linear, 2048, 6528, mix_rows=(2048, 2048, 2048, 96, 160, 128)),
+        "fused_linear, plain": partial(_fused_linear, 5632, 2048, norm=False),
+        "attention_decode, one row": partial(_attention_decode, 1, 16, 16, 128),
+        "attention_decode, 64 rows": partial(_attention_decode, 64, 16, 16, 128),
+        "attention_decode, D 512": partial(_attention_decode, 1, 4, 4, 512),
+        "attention_decode, grouped heads": partial(_attention_decode, 1, 32, 4, 128),
+        "attention_decode, native block": partial(_attention_decode, 1, 16, 16, 128, native=True),
+        "wkv7_decode, K 64": partial(_wkv7_decode, 32, 64),
+        "wkv7_decode, K 192": partial(_wkv7_decode, 4, 192),
+        "next_token": _next_token,
         "short convolution": _short_convolution,
         "gated norm": _gated_norm,
         "add norm": _add_norm,
@@ -170,6 +184,76 @@ def _ssd_decode(rows: int) -> None:
     lengths, scalar = torch.empty(rows, dtype=torch.int32, device="meta"), _single(64)
     x, dt, bias = row[:, :channels], row[:, 8448:], _single(channels)
     decode(x, dt, taps, bias, ring, memory, lengths, scalar, scalar, scalar, True)
+
+
+def _fused_linear(
+    width: int, rows: int, *, batch: int = 1, norm: bool = True, group_size: int | None = None, **output: Any
+) -> None:
+    """Run one token's product with a matrix ``[rows, width]`` of the 1.3B models."""
+    from gdnbench_kernels.fused_linear.api import Input, Output
+    from gdnbench_kernels.fused_linear.impl import triton
+
+    mixes, row, streams = len(output.get("mix_rows", ())), _half(batch, width), norm and group_size is None
+    given = Input(
+        x=_single(batch, width) if streams else row,
+        add=row if streams else None,
+        norm=_single(group_size or width) if norm else None,
+        norm_bias=_single(width) if mixes else None,
+        eps=1e-6,
+        group_size=group_size or width,
+        gate=row if group_size else None,
+        gate_first=False,
+        previous=row if mixes else None,
+        mix=_single(mixes, width) if mixes else None,
+    )
+    wanted = {"mix_rows": (), "activation": "none", "scale": 1.0, "dtype": row.dtype, "carry": None} | output
+    triton.fused_linear(given, _half(rows, width), Output(**wanted))
+
+
+def _attention_decode(rows: int, heads: int, key_heads: int, dim: int, *, native: bool = False) -> None:
+    """Run a token of attention in a capacity of 8192; ``native``: with norms and a convolution."""
+    from gdnbench_kernels.attention_decode import gpu
+
+    channels = (heads + 2 * key_heads) * dim
+    lengths = torch.empty(rows, dtype=torch.int32, device="meta")
+    keys, values = (_half(rows, 8192, key_heads, dim) for _ in "kv")
+    frequencies = torch.empty(dim // 2, dtype=torch.float64, device="meta")
+    options: dict[str, Any] = dict.fromkeys(("q_norm", "k_norm", "conv_weight", "ring"))
+    if native:
+        options |= {"q_norm": _single(dim), "k_norm": _single(dim)}
+        options |= {"conv_weight": _half(4, channels).t(), "ring": _half(rows, 4, channels)}
+    arrived = torch.empty(rows, key_heads, dtype=torch.int32, device="meta")
+    fixed: dict[str, Any] = {"heads": heads, "scale": 0.1, "eps": 1e-6, "arrived": arrived, "settled": True}
+    gpu.attention_decode(_half(rows, channels), keys, values, lengths, frequencies, **fixed, **options)
+
+
+def _wkv7_decode(heads: int, dim: int) -> None:
+    """Run a token of eight rows of RWKV-7."""
+    from gdnbench_kernels.wkv7_decode import Maps, gpu
+
+    width, ranks = heads * dim, {"value": 32, "decay": 64, "rate": 64, "gate": 128}
+    ups = {f"{name}_up": _half(width, rank) for name, rank in ranks.items()}
+    vectors = ("decay_bias", "rate_bias", "value_bias", "removal", "replacement", "bonus", "norm_weight", "norm_bias")
+    maps = Maps(**ups, **{name: _single(width) for name in vectors})
+    arrived = torch.empty(8, heads, dtype=torch.int32, device="meta")
+    fixed: dict[str, Any] = {"eps": 1e-3, "arrived": arrived, "settled": True}
+    gpu.wkv7_decode(
+        _half(8, 3 * width + sum(ranks.values())), _half(8, width), _single(8, heads, dim, dim), maps, **fixed
+    )
+
+
+def _next_token() -> None:
+    """Run the two ends of a step of eight rows, with likeliest and with drawn tokens."""
+    from gdnbench_kernels.next_token import RowsOfTokens, gpu
+
+    def whole(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    lengths, done, stops = whole(8), whole(8, dtype=torch.bool), whole(50304, dtype=torch.bool)
+    rows = RowsOfTokens(whole(8, 8192), lengths, whole(8), done, stops)
+    gpu.embed(_half(50304, 2048), rows, torch.float32)
+    gpu.append(*gpu.best(_single(8, 50304)), rows)
+    gpu.append(None, whole(8, 1, dtype=torch.int64), rows)
 
 
 def _short_convolution() -> None:
