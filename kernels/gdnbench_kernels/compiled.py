@@ -206,7 +206,13 @@ def _fused_linear(
         previous=row if mixes else None,
         mix=_single(mixes, width) if mixes else None,
     )
-    wanted = {"mix_rows": (), "activation": "none", "scale": 1.0, "dtype": row.dtype, "carry": None} | output
+    wanted: dict[str, Any] = {
+        "mix_rows": (),
+        "activation": "none",
+        "scale": 1.0,
+        "dtype": row.dtype,
+        "carry": None,
+    } | output
     triton.fused_linear(given, _half(rows, width), Output(**wanted))
 
 
@@ -246,7 +252,7 @@ def _next_token() -> None:
     """Run the two ends of a step of eight rows, with likeliest and with drawn tokens."""
     from gdnbench_kernels.next_token import RowsOfTokens, gpu
 
-    def whole(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
+    def whole(*shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
 
     lengths, done, stops = whole(8), whole(8, dtype=torch.bool), whole(50304, dtype=torch.bool)

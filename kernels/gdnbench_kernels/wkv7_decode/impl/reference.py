@@ -22,7 +22,7 @@ def wkv7_decode(
     wide = torch.promote_types(torch.promote_types(inputs.dtype, memory.dtype), torch.float32)
     heads, dim = memory.shape[1:3]
     width = heads * dim
-    m = {name: None if x is None else x.to(wide) for name, x in vars(maps).items()}
+    m = {name: x.to(wide) for name, x in vars(maps).items() if x is not None}
     sizes = [width, width, width, *maps.ranks()]
     r, k, v, h_value, h_decay, h_rate, h_gate = inputs[:, : sum(sizes)].to(wide).split(sizes, 1)
     if first is not None:
