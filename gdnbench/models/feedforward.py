@@ -1,5 +1,7 @@
 """What follows a mixer in a block: the SwiGLU MLP of the controlled block, RWKV's channel mix, or nothing."""
 
+from typing import Any
+
 from gdnbench_kernels.fused_linear import fused_linear
 from torch import Tensor
 from torch.nn import functional as F
@@ -126,7 +128,7 @@ class ChannelMixServing(StepByStep):
     def step(self, x: Tensor, y: Tensor | None, shared: Shared) -> tuple[Tensor, Tensor]:
         """Run one token of every row; the last product also takes the input over, which the first one still reads."""
         impl, last = self.slots.impl("fused_linear"), self.state["last"]
-        shifted = {"previous": last, "mix": self.mix, "mix_rows": [len(self.inputs)]}
+        shifted: dict[str, Any] = {"previous": last, "mix": self.mix, "mix_rows": [len(self.inputs)]}
         norm = as_arguments(self.norm)
         made = fused_linear(x, self.inputs, add=y, **norm, **shifted, activation="relu2", impl=impl)
         assert made.normed is not None
