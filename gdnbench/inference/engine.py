@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
+from gdnbench_kernels.next_token import append, append_likeliest
 from torch import Tensor
 
 from gdnbench.errors import GdnbenchError
@@ -380,11 +381,15 @@ class Engine:
 
     def _step(self, sampling: Greedy | Sampling | None) -> None:
         rows = self.rows
-        rows.logits.copy_(self.network.step(rows.waiting()))
+        held, impl = rows.held, self.network.slots.impl("next_token")
+        logits = self.network.step(held)
         if sampling is None:
+            rows.logits.copy_(logits)
             rows.lengths += 1
+        elif isinstance(sampling, Greedy):
+            append_likeliest(logits, held, impl=impl)
         else:
-            rows.append(sampling.choose(rows.logits, rows.keys, rows.lengths + 1))
+            append(sampling.choose(logits, rows.keys, rows.lengths + 1), held, impl=impl)
 
     def _held(self) -> list[int]:
         return [row for row, fed in enumerate(self.fed) if fed]

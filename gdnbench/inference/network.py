@@ -3,6 +3,7 @@
 import torch
 from gdnbench_kernels import backends
 from gdnbench_kernels.fused_linear import fused_linear
+from gdnbench_kernels.next_token import RowsOfTokens, embed
 from torch import Tensor, nn
 
 from gdnbench.models import Decoder, ModelConfig
@@ -39,10 +40,11 @@ class Network:
         """Return the servings of all layers, first to last."""
         return [serving for _, layers in self.blocks for serving in layers.values()]
 
-    def step(self, tokens: Tensor) -> Tensor:
-        """Feed one token of every row ``[B]`` and return logits ``[B, vocabulary]``; the state moves on in place."""
+    def step(self, rows: RowsOfTokens) -> Tensor:
+        """Feed what waits in every row and return logits ``[B, vocabulary]``; the state moves on in place."""
         shared: dict[str, Tensor] = {}
-        x, y = self.model.embedding(tokens).to(self.wide), None
+        x = embed(self.model.embedding.weight, rows, dtype=self.wide, impl=self.slots.impl("next_token"))
+        y = None
         for input_norm, layers in self.blocks:
             x = x if input_norm is None else input_norm(x)
             for serving in layers.values():

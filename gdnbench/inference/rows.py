@@ -1,6 +1,7 @@
 """What the rows of a batch hold, on the device: their tokens, lengths, limits, and whether they are done."""
 
 import torch
+from gdnbench_kernels.next_token import RowsOfTokens
 from torch import Tensor
 
 
@@ -31,6 +32,11 @@ class Rows:
         self.keys = zeros(batch_size, dtype=torch.int64)
         self.logits = zeros(batch_size, vocab_size, dtype=wide)
 
+    @property
+    def held(self) -> RowsOfTokens:
+        """What a step reads and writes, as the operation `next_token` takes it."""
+        return RowsOfTokens(self.tokens, self.lengths, self.limits, self.done, self.stops)
+
     def waiting(self) -> Tensor:
         """Return the tokens ``[B]`` that are fed next."""
         return self.tokens.gather(1, self._place())[:, 0]
@@ -38,13 +44,6 @@ class Rows:
     def put(self, tokens: Tensor) -> None:
         """Let ``tokens [B]`` wait."""
         self.tokens.scatter_(1, self._place(), tokens[:, None].int())
-
-    def append(self, tokens: Tensor) -> None:
-        """Count what waited as fed in rows that are not done, and let ``tokens [B]`` wait there."""
-        active = ~self.done
-        self.lengths += active
-        self.put(torch.where(active, tokens.int(), self.waiting()))
-        self.end(active, tokens)
 
     def end(self, rows: Tensor, tokens: Tensor) -> None:
         """Mark those of ``rows [B]`` (bool) as done that are with the ``tokens [B]`` that wait in them."""

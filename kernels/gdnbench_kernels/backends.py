@@ -22,7 +22,7 @@ TRAINING = (
     "linear_cross_entropy",
 )  # fmt: skip
 # Of one token of generation: without gradients.
-DECODING = ("fused_linear", "gated_delta_decode", "ssd_decode", "attention_decode", "wkv7_decode")
+DECODING = ("fused_linear", "gated_delta_decode", "ssd_decode", "attention_decode", "wkv7_decode", "next_token")
 OPERATIONS = TRAINING + DECODING
 
 _resolved: set[tuple[str, str]] = set()
