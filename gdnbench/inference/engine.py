@@ -79,6 +79,7 @@ class Engine:
         )
         demand.check(model, device, held=sum(p.numel() * p.element_size() for p in model.parameters()))
         self.model, self.device, self.demand, self.model_id = model, device, demand, model_id
+        self._backends: dict[str, str] = {}
         self.rows = Rows(batch_size, capacity, model.config.vocab_size, device=device, wide=wide)
         slots = Slots(
             batch_size=batch_size,
@@ -87,7 +88,7 @@ class Engine:
             lengths=self.rows.lengths,
             dtype=dtype,
             state_dtype=state_dtype,
-            impl=lambda operation: backend_of(model.config, operation, device),
+            impl=self._backend,
         )
         self.network = Network(model, slots, prefill_tokens=prefill_tokens)
         self.graph = device.type == "cuda" if graph is None else graph
@@ -259,6 +260,10 @@ class Engine:
             self._stale.discard(row)
         return rows
 
+    def backends(self) -> dict[str, str]:
+        """Return the backend of every operation of prompts, and of those of steps that were asked for so far."""
+        return {**self.model.backends(), **self._backends}
+
     def memory(self) -> Memory:
         """Return the bytes of weights, state and workspace as they are.
 
@@ -390,6 +395,11 @@ class Engine:
             append_likeliest(logits, held, impl=impl)
         else:
             append(sampling.choose(logits, rows.keys, rows.lengths + 1), held, impl=impl)
+
+    def _backend(self, operation: str) -> str:
+        if operation not in self._backends:
+            self._backends[operation] = backend_of(self.model.config, operation, self.device)
+        return self._backends[operation]
 
     def _held(self) -> list[int]:
         return [row for row, fed in enumerate(self.fed) if fed]

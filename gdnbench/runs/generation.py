@@ -16,6 +16,7 @@ from gdnbench.inference import Engine, Greedy, Sampling, saved
 from gdnbench.inference.engine import PREFILL_TOKENS
 from gdnbench.inference.memory import Demand
 from gdnbench.inference.text import TextStream
+from gdnbench.measure import memory
 from gdnbench.models.decoder import on_meta
 from gdnbench.runs.trained import Backend, find_run, load_trained, read_trained, tokenizer_of
 
@@ -73,6 +74,7 @@ class Generated:
 
     Attributes:
         run_id: the model.
+        backends: operation -> backend.
         continuations: one for each prompt.
         first_token_ms: from the prompts to their first tokens.
         tokens_per_s: of all rows, after their first tokens; None where there were no more.
@@ -82,6 +84,7 @@ class Generated:
     """
 
     run_id: str
+    backends: dict[str, str]
     continuations: list[Continuation]
     first_token_ms: float
     tokens_per_s: float | None
@@ -133,6 +136,8 @@ def generate(asked: Asked, show: Callable[[str], None] = lambda text: None) -> G
         graph=asked.graph,
         model_id=run_id,
     )
+    # What putting the weights into their type took is no part of what generation takes.
+    memory.reset_peak(asked.device)
     if asked.load_state is not None:
         engine.load_state(asked.load_state)
     found = _run(run_id, engine, tokenizer, prompts, asked, show)
@@ -173,16 +178,17 @@ def _run(
                 one.finished = "stop"
             if all(text.over or one.finished for text, one in zip(texts, found, strict=True)):
                 break
-    ended, memory = time.perf_counter(), engine.memory()
+    ended, taken = time.perf_counter(), engine.memory()
     assert first is not None
     return Generated(
         run_id=run_id,
+        backends=engine.backends(),
         continuations=found,
         first_token_ms=1e3 * (first - started),
         tokens_per_s=more / (ended - first) if more else None,
-        weights=memory.weights,
-        state=memory.state,
-        workspace=memory.workspace,
+        weights=taken.weights,
+        state=taken.state,
+        workspace=taken.workspace,
     )
 
 
@@ -226,6 +232,7 @@ def to_json(found: Generated, asked: Asked) -> dict[str, Any]:
     return {
         "model": found.run_id,
         "device": environment.device_name(asked.device),
+        "backends": found.backends,
         "sampling": sampling,
         "continuations": [vars(one) for one in found.continuations],
         "first_token_ms": found.first_token_ms,

@@ -1,10 +1,12 @@
 """`gdnbench generate` for a person: text on stdout, a line on stderr, a state that another process goes on from."""
 
 import json
+import shutil
 
 import pytest
 
 from gdnbench.results import Store
+from gdnbench.runs import checkpoint
 from gdnbench.runs.execute import execute
 from gdnbench.runs.progress import Observer
 from gdnbench.runs.trained import load_model
@@ -49,6 +51,7 @@ def test_json_has_tokens_text_speed_and_memory(run, command):
         assert bytes(token for token in one["tokens"] if token).decode(errors="replace") == one["text"]
     assert first["tokens_per_s"] > 0
     assert first["state_bytes"] > 0
+    assert {"gated_delta", "gated_delta_decode", "fused_linear", "next_token"} <= first["backends"].keys()
 
 
 def test_text_ends_before_a_stop_text(run, command, tmp_path):
@@ -96,3 +99,15 @@ def test_a_run_that_is_not_there(where, said, run, command):
     ended = command("generate", where, "--results", run.parents[2], "--prompt", "a")
     assert ended.code == 2
     assert said in ended.err
+
+
+def test_a_checkpoint_of_another_shape(run, command, tmp_path):
+    other = tmp_path / "results/tiny/runs" / run.name
+    shutil.copytree(run, other)
+    saved = checkpoint.load(other / "checkpoint.pt")
+    saved["model"]["embedding.weight"] = saved["model"]["embedding.weight"][:9]
+    checkpoint.save(other / "checkpoint.pt", saved)
+    ended = command("generate", other, "--prompt", "a")
+    assert ended.code == 2
+    (line,) = ended.err.splitlines()
+    assert "does not fit this version of gdn" in line
