@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gdnbench.errors import GdnbenchError
 from gdnbench.options import (
+    AlsoOption,
     BackendOption,
     CorpusOption,
     DeviceOption,
@@ -134,6 +135,67 @@ def reproduce(
         raise GdnbenchError(
             f"{len(summary.failed)} runs failed: {', '.join(summary.failed)}; run the same command again"
         )
+
+
+@app.command()
+def compare(
+    mixers: Annotated[list[str], typer.Argument(metavar="FILE...", help="files with mixers of your own, or names")],
+    against: Annotated[str, typer.Option(help="baselines, separated by commas")] = "transformer,gdn",
+    budget: Annotated[
+        str | None, typer.Option(help="a preset's size, tokens, or both: quick, 15M, quick:500k; default: the device's")
+    ] = None,
+    table: Annotated[str, typer.Option(help="parametrization table of your mixers")] = "mup_derived",
+    seeds: Annotated[int | None, typer.Option(min=1, help="number of seeds; default: the preset's")] = None,
+    max_hours: Annotated[float, typer.Option(min=0, help="ask before more expected hours than this")] = 1.0,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="compare in spite of what `gdnbench check` finds")] = False,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="stop after so long; the same command goes on")
+    ] = None,
+    allow_epochs: Annotated[
+        float | None, typer.Option(min=0, help="how often a run may see its corpus, in place of the preset's limit")
+    ] = None,
+    device: DeviceOption = None,
+    corpus: CorpusOption = None,
+    also: AlsoOption = [],
+    tokenizer: TokenizerOption = None,
+    backend: BackendOption = None,
+    workers: WorkersOption = None,
+    results: ResultsOption = Path("results"),
+    reports: ReportsOption = Path("reports"),
+) -> None:
+    """Compare mixers of your own with baselines on one budget: check, train, evaluate, measure, and render a page.
+
+    Runs that another result set holds, made by the same code on the same data and device, are reused. Exit code 1: a
+    mixer was left out or failed; the comparison of the others went on.
+    """
+    from gdnbench import compare as comparing
+    from gdnbench.runs.limit import TimeLimit
+
+    asked = comparing.Asked(
+        mixers=tuple(mixers),
+        against=tuple(_words(against)),
+        budget=budget,
+        table=table,
+        seeds=seeds,
+        overrides={"device": device, "corpus": corpus, "tokenizer": tokenizer, "backend": backend, "also": also},
+        allow_epochs=allow_epochs,
+    )
+    prepared = comparing.prepared(asked, results, look=not anyway, say=_progress)
+    outlook = prepared.outlook(workers)
+    for line in [*prepared.reused, *outlook.summary()]:
+        print(line, flush=True)
+    if (hours := comparing.hours(outlook)) > max_hours and not yes:
+        question = f"about {hours:.1f} hours are more than --max-hours {max_hours:g}; go on?"
+        if not sys.stdin.isatty():
+            raise GdnbenchError(f"{question} Nobody is here to ask: --yes goes on")
+        typer.confirm(question, abort=True)
+    limit = None if max_minutes is None else TimeLimit(seconds=60 * max_minutes)
+    failed = prepared.run(workers, limit=limit, console=Console())
+    _render(results, reports, prepared.chosen.set)
+    if wrong := [*prepared.left_out(), *failed]:
+        print(f"left out or failed: {', '.join(wrong)}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -164,6 +164,7 @@ def run(
     mixers: Sequence[Path] = (),
     limit: TimeLimit | None = None,
     only: Sequence[str] = (),
+    on_trial: Sequence[str] = (),
     console: Console,
 ) -> Summary:
     """Run what is missing, with the preset as it was run stored beside the results.
@@ -178,6 +179,7 @@ def run(
         mixers: files of mixers from outside the repository.
         limit: when to stop; None: when all is done.
         only: names of the experiments to run; all where none is given.
+        on_trial: architectures whose refused runs have failed, while the others go on.
         console: where progress is shown.
 
     Raises:
@@ -214,6 +216,7 @@ def run(
             expected=lambda spec: estimate.seconds(spec, speed),
             limit=limit,
             only=only,
+            on_trial=on_trial,
         )
     write_plan(chosen, store)
     write_left(chosen, root, store)

@@ -1,9 +1,12 @@
 """The page of a set: its sections in order, as content."""
 
+import dataclasses
+from collections.abc import Sequence
+
 from gdnbench.errors import GdnbenchError
 from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
-from gdnbench.report.content import Page
+from gdnbench.report.content import Page, Section
 from gdnbench.report.sections.article import article
 from gdnbench.report.sections.kernels import kernel_sections
 from gdnbench.report.sections.ledger import ledger
@@ -13,6 +16,7 @@ from gdnbench.report.sections.speeds import speed_sections
 from gdnbench.report.sections.summary import summary
 from gdnbench.report.sections.tasks import tasks
 from gdnbench.report.sections.transfer import transfer
+from gdnbench.report.sections.variants import about_variants, variants
 from gdnbench.report.study import Study
 
 
@@ -22,6 +26,13 @@ def build_page(analysis: Analysis, command: str) -> Page:
     if not study.records and (study.kernels or study.speeds):
         return _timing_page(study, command)
     title = " and ".join(dict.fromkeys(preset.title for preset in study.presets)) or f"Report of the set {study.name}"
+    if about := about_variants(study):
+        sections = (variants(analysis, about), measures(analysis), reproduce(analysis, command))
+        return Page(
+            title=title,
+            subtitle=f"Variants and baselines on one budget, in the set {study.name}",
+            sections=(*_numbered(sections), appendix(analysis)),
+        )
     return Page(
         title=title,
         subtitle=f"Claims of arXiv 2606.04048 (Liu, Gu) and of the article on it, tested in the set {study.name}",
@@ -36,6 +47,14 @@ def build_page(analysis: Analysis, command: str) -> Page:
             appendix(analysis),
         ),
     )
+
+
+def _numbered(sections: Sequence[Section]) -> list[Section]:
+    """Return sections with the numbers of their places on this page."""
+    return [
+        dataclasses.replace(section, title=f"{number}. {section.title.partition('. ')[2]}")
+        for number, section in enumerate(sections, 1)
+    ]
 
 
 def _timing_page(study: Study, command: str) -> Page:

@@ -78,6 +78,7 @@ def reproduce(
     expected: Callable[[RunSpec], float],
     limit: TimeLimit | None = None,
     only: Sequence[str] = (),
+    on_trial: Sequence[str] = (),
 ) -> Summary:
     """Run every run of the preset that the store lacks, and those that follow from their losses.
 
@@ -90,12 +91,13 @@ def reproduce(
         expected: seconds to expect of a run.
         limit: where given, runs go by importance and those in progress are saved when time is up.
         only: names of the experiments to run; all where none is given.
+        on_trial: architectures whose refused runs have failed, while the others go on.
 
     Raises:
         GdnbenchError: a run was refused for a reason the user can mend; the others were stopped and saved.
         KeyboardInterrupt: asked to stop; all runs were saved.
     """
-    return _Reproduction(preset, store, Pool(workers, settings), view, expected, limit, only).run()
+    return _Reproduction(preset, store, Pool(workers, settings), view, expected, limit, only, on_trial).run()
 
 
 class _Reproduction:
@@ -110,9 +112,10 @@ class _Reproduction:
         expected: Callable[[RunSpec], float],
         limit: TimeLimit | None,
         only: Sequence[str],
+        on_trial: Sequence[str],
     ):
         self.preset, self.store, self.pool, self.view = preset, store, pool, view
-        self.limit, self.only = limit, frozenset(only)
+        self.limit, self.only, self.on_trial = limit, frozenset(only), frozenset(on_trial)
         self._expected, self._seconds = expected, dict[str, float]()
         self.planner = Planner(preset)
         self.losses = {record.run_id: loss_of(record) for record in store.records()}
@@ -207,6 +210,9 @@ class _Reproduction:
         at_hand = origins.at_hand(self.store, self.origins)
         return [s for s in waiting if s.run_id not in self.deferred and (s.origin is None or s.origin in at_hand)]
 
+    def _is_on_trial(self, run_id: str) -> bool:
+        return any(spec.run_id == run_id and spec.model.arch in self.on_trial for spec in self.runs)
+
     def _places(self, spec: RunSpec) -> int:
         return 1 if spec.kind == "decode" else self.pool.size
 
@@ -225,8 +231,8 @@ class _Reproduction:
             record = self.store.read(subject)
             if record is not None:
                 self._know(record)
-        elif kind == "refused":
+        elif kind == "refused" and not self._is_on_trial(subject):
             raise GdnbenchError(message)
-        elif kind == "failed":
+        elif kind in ("failed", "refused"):
             self.summary.failed[subject] = message
             self.view.say(f"{subject}: failed: {message}")
