@@ -103,5 +103,11 @@ def mixer_of(module: ModuleType) -> type[Mixer]:
 
 
 def source_file(name: str) -> Path:
-    """Return the file that defines the mixer ``name``; it is part of what determines a run's numbers."""
+    """Return the file that defines the mixer ``name``."""
     return Path(inspect.getfile(find(name))).resolve()
+
+
+def source_files(name: str) -> list[Path]:
+    """Return the files of a mixer and of the mixers that it derives from: they determine a run's numbers, too."""
+    classes = [one for one in find(name).__mro__ if issubclass(one, Mixer) and one is not Mixer]
+    return list(dict.fromkeys(Path(inspect.getfile(one)).resolve() for one in classes))

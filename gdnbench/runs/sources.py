@@ -35,7 +35,7 @@ def training_digest(model: ModelConfig | None) -> str:
     own = [PACKAGE / "models", PACKAGE / "data" / "batches.py", GRAPH, *(PACKAGE / "runs" / name for name in STEP)]
     mixers = sorted(set(layer_mixers(model)))
     kernels = Path(gdnbench_kernels.__file__).parent
-    return digest_of([kernels, bench, *own, *(registry.source_file(name) for name in mixers)])
+    return digest_of([kernels, bench, *own, *(path for name in mixers for path in registry.source_files(name))])
 
 
 def decoding_digest(model: ModelConfig | None) -> str:
@@ -46,11 +46,11 @@ def decoding_digest(model: ModelConfig | None) -> str:
     own = [PACKAGE / "models", PACKAGE / "inference"]
     mixers = sorted(set(layer_mixers(model)))
     kernels = Path(gdnbench_kernels.__file__).parent
-    return digest_of([kernels, *bench, *own, *(registry.source_file(name) for name in mixers)])
+    return digest_of([kernels, *bench, *own, *(path for name in mixers for path in registry.source_files(name))])
 
 
 @cache
 def _digest(mixers: tuple[str, ...]) -> str:
     kernels = Path(gdnbench_kernels.__file__).parent
     own = [*(PACKAGE / folder for folder in SHARED), GRAPH] + [PACKAGE / "runs" / name for name in RUNS]
-    return digest_of([kernels, *own, *(registry.source_file(name) for name in mixers)])
+    return digest_of([kernels, *own, *(path for name in mixers for path in registry.source_files(name))])
