@@ -394,7 +394,7 @@ def generate(
     stop: Annotated[list[str], typer.Option(help="text before which a continuation ends; repeatable")] = [],
     device: DeviceOption = None,
     backend: BackendOption = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default: that of the training")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default: bfloat16 on a GPU")] = None,
     state_dtype: Annotated[str, typer.Option(help="type of recurrent memories: float32 or bfloat16")] = "float32",
     graph: Annotated[bool | None, typer.Option(help="run steps as a CUDA graph; default: on a GPU")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print tokens, text, speed and memory as JSON")] = False,

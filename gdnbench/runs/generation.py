@@ -33,7 +33,7 @@ class Asked:
         stop: texts before which a continuation ends; it ends at the token that separates documents, too.
         device: ``cpu`` or ``cuda``.
         backend: None: the run's, or the device's own.
-        dtype: type of matrices and caches; None: that of the training.
+        dtype: type of matrices and caches; None: bfloat16 on a GPU, else float32.
         state_dtype: type of recurrent memories.
         graph: whether steps become a CUDA graph; None: on a GPU.
         load_state: file to go on from.
@@ -109,9 +109,14 @@ def generate(asked: Asked, show: Callable[[str], None] = lambda text: None) -> G
     """
     if bool(asked.prompts) == bool(asked.load_state):
         raise GdnbenchError("expected either a prompt or a state to go on from")
-    environment.check_device(asked.device, asked.dtype or "")
+    there: dict[str, Any] = {
+        "device": asked.device,
+        "dtype": asked.dtype or ("bfloat16" if asked.device == "cuda" else "float32"),
+        "backend": asked.backend,
+    }
+    environment.check_device(asked.device, there["dtype"])
     store, run_id = find_run(asked.model, asked.results)
-    record, spec = read_trained(store, run_id, device=asked.device, backend=asked.backend)
+    record, spec = read_trained(store, run_id, **there)
     tokenizer = tokenizer_of(record, asked.training_corpus)
     prompts = [tokenizer.encode(text).tolist() for text in asked.prompts]
     if asked.load_state is not None:
@@ -121,12 +126,12 @@ def generate(asked: Asked, show: Callable[[str], None] = lambda text: None) -> G
     demand = Demand(
         batch_size=len(lengths),
         capacity=max(2, max(lengths) + asked.max_tokens),
-        dtype=_type(asked.dtype or spec.dtype),
+        dtype=_type(spec.dtype),
         state_dtype=_type(asked.state_dtype),
         prefill_tokens=PREFILL_TOKENS,
     )
     demand.check(on_meta(spec.model), torch.device(asked.device))
-    *_, model = load_trained(store, run_id, device=asked.device, backend=asked.backend)
+    *_, model = load_trained(store, run_id, **there)
     engine = Engine(
         model,
         batch_size=demand.batch_size,

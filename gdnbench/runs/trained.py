@@ -7,22 +7,27 @@ from gdnbench_kernels import backends
 
 from gdnbench import data
 from gdnbench.configuration import from_mapping
-from gdnbench.errors import GdnbenchError
+from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.models import Decoder
 from gdnbench.plan.spec import RunSpec
 from gdnbench.results import Record, Store
 from gdnbench.results.store import open_set
 from gdnbench.runs import checkpoint
-from gdnbench.runs.train import build_model
+from gdnbench.runs.train import DTYPES, build_model
 
 Backend = str | dict[str, str]
 
 
 def load_model(
-    where: str, root: Path = Path("results"), *, device: str = "cpu", backend: Backend | None = None
+    where: str,
+    root: Path = Path("results"),
+    *,
+    device: str = "cpu",
+    dtype: str | None = None,
+    backend: Backend | None = None,
 ) -> Decoder:
     """Return the trained model of a run; see `find_run` for ``where``, and `load_trained`."""
-    return load_trained(*find_run(where, root), device=device, backend=backend)[2]
+    return load_trained(*find_run(where, root), device=device, dtype=dtype, backend=backend)[2]
 
 
 def find_run(where: str, root: Path) -> tuple[Store, str]:
@@ -44,7 +49,7 @@ def find_run(where: str, root: Path) -> tuple[Store, str]:
 
 
 def read_trained(
-    store: Store, run_id: str, *, device: str | None = None, backend: Backend | None = None
+    store: Store, run_id: str, *, device: str | None = None, dtype: str | None = None, backend: Backend | None = None
 ) -> tuple[Record, RunSpec]:
     """Return what `load_trained` does but for the model itself."""
     record = store.read(run_id)
@@ -53,11 +58,11 @@ def read_trained(
         raise GdnbenchError(
             f"no finished run {run_id!r} in {store.folder}; with checkpoint: {', '.join(known) or 'none'}"
         )
-    return record, _there(from_mapping(RunSpec, record.spec, run_id), device, backend)
+    return record, _there(from_mapping(RunSpec, record.spec, run_id), device, dtype, backend)
 
 
 def load_trained(
-    store: Store, run_id: str, *, device: str | None = None, backend: Backend | None = None
+    store: Store, run_id: str, *, device: str | None = None, dtype: str | None = None, backend: Backend | None = None
 ) -> tuple[Record, RunSpec, Decoder]:
     """Return the record, specification and trained model of a finished run that kept its checkpoint.
 
@@ -65,12 +70,13 @@ def load_trained(
         store: the run's set.
         run_id: the run.
         device: where the model is to be; None: where it was trained.
-        backend: of its operations; None: the run's, and on another device than the run's that device's own.
+        dtype: what it is to compute in (`gdnbench.plan.spec.RunSpec.dtype`); None: what it was trained in.
+        backend: of its operations; None: the run's, and on another device or in another type those of `own_backends`.
 
     Raises:
         GdnbenchError: no such run, no kept checkpoint, or a damaged one.
     """
-    record, spec = read_trained(store, run_id, device=device, backend=backend)
+    record, spec = read_trained(store, run_id, device=device, dtype=dtype, backend=backend)
     try:
         saved = checkpoint.load(store.checkpoint_path(run_id))
     except checkpoint.Corrupt as problem:
@@ -108,10 +114,18 @@ def tokenizer_of(trained: Record, training_corpus: str | None) -> data.Tokenizer
     return tokenizer
 
 
-def _there(spec: RunSpec, device: str | None, backend: Backend | None) -> RunSpec:
-    """Return a specification on another device, or with other backends."""
-    if backend is None and device not in (None, spec.device):
-        own = "triton" if device == "cuda" else "torch"
-        backend = {name: own if own in backends.names(name) else "torch" for name in backends.OPERATIONS}
+def own_backends(device: str, dtype: str) -> dict[str, str]:
+    """Return the backends of a device's own: our kernels on a GPU in half precision, which some need, else PyTorch."""
+    own = "triton" if device == "cuda" and dtype == "bfloat16" else "torch"
+    return {name: own if own in backends.names(name) else "torch" for name in backends.TRAINING}
+
+
+def _there(spec: RunSpec, device: str | None, dtype: str | None, backend: Backend | None) -> RunSpec:
+    """Return a specification on another device, in another type, or with other backends."""
+    values = {"device": device or spec.device, "dtype": dtype or spec.dtype}
+    if values["dtype"] not in DTYPES:
+        raise unknown("dtype", values["dtype"], DTYPES)
+    if backend is None and values != {"device": spec.device, "dtype": spec.dtype}:
+        backend = own_backends(**values)
     model = spec.model if backend is None else dataclasses.replace(spec.model, backend=backend)
-    return dataclasses.replace(spec, device=device or spec.device, model=model)
+    return dataclasses.replace(spec, **values, model=model)  # type: ignore[arg-type]
