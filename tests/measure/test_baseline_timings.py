@@ -14,8 +14,9 @@ from gdnbench.measure.kernels.case import Shape
 from gdnbench.measure.regression import interleaved
 from gdnbench.measure.regression.cases import Case, cases
 from gdnbench.measure.regression.check import percentage
+from gdnbench.measure.regression.interleaved import CannotTime
 from gdnbench.measure.regression.trees import baseline_tree, this_tree
-from gdnbench.measure.regression.workers import CannotTime, workers
+from gdnbench.measure.regression.workers import workers
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = Shape(1, 8, 1, 8, 8)

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ class Case:
         backend, dtype, device: what runs.
     """
 
+    HEAD: ClassVar[tuple[str, ...]] = ("B,T,H,K,V", "direction", "inputs", "timing")
+    UNIT: ClassVar[str] = "ms"
+
     shape: Shape
     direction: Direction
     timing: Timing
@@ -41,8 +44,14 @@ class Case:
         """Return the case as the first cells of a line."""
         return str(self.shape), self.direction, "raw" if self.raw else "given", self.timing
 
+    @property
+    def message(self) -> "Case":
+        """Return what a worker is asked."""
+        return self
 
-HEAD = ("B,T,H,K,V", "direction", "inputs", "timing")
+    def shown(self, ms: float) -> str:
+        """Return a time as it is printed."""
+        return f"{ms:.4f}"
 
 
 def cases(shapes: Sequence[Shape], step: Shape | None, *, backend: str, device: str) -> list[Case]:

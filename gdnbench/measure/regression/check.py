@@ -6,19 +6,21 @@ from pathlib import Path
 import torch
 
 from gdnbench.environment import check_device
-from gdnbench.errors import GdnbenchError
+from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.measure.kernels.case import Shape, parse_shape
 from gdnbench.measure.kernels.grid import CPU_SHAPES, GPU_SHAPES, STEP
 from gdnbench.measure.regression import interleaved
 from gdnbench.measure.regression.cases import cases
+from gdnbench.measure.regression.model_cases import model_cases
 from gdnbench.measure.regression.trees import baseline_tree, this_tree
-from gdnbench.measure.regression.workers import workers
+from gdnbench.measure.regression.workers import Kind, workers
 
 # Exit codes.
 FINE, WORSE, UNKNOWN = 0, 1, 2
 
 SHAPES = {"cuda": GPU_SHAPES, "cpu": CPU_SHAPES}
 BACKENDS = {"cuda": "triton", "cpu": "torch"}
+PARTS = ("kernels", "training", "decode")
 
 
 def resources(*, update: bool) -> tuple[list[str], int]:
@@ -44,11 +46,17 @@ def timings(
     backend: str | None,
     rounds: int,
     progress: Callable[[str], object],
+    parts: Sequence[str] = (),
 ) -> tuple[list[str], int]:
     """Time this tree against a baseline; return lines and exit code.
 
-    Without a ``device`` that of the machine is taken; one without a GPU times nothing, and says so.
+    Without a ``device`` that of the machine is taken; one without a GPU times nothing, and says so. ``parts`` are of
+    `PARTS`; none: all, or where ``shapes`` are given the kernels alone.
     """
+    for part in parts:
+        if part not in PARTS:
+            raise unknown("part", part, PARTS)
+    parts = parts or (PARTS[:1] if shapes else PARTS)
     if device is None and not torch.cuda.is_available():
         return ["timings: not run, there is no GPU here (--device cpu times the CPU's backend)"], FINE
     device = device or "cuda"
@@ -56,12 +64,18 @@ def timings(
     chosen = [Shape(*parse_shape(text)) for text in shapes or SHAPES[device]]
     batch, heads, key_dim, value_dim = parse_shape(STEP[device], "B,H,K,V")
     step = None if shapes else Shape(batch, 1, heads, key_dim, value_dim)
-    wanted = cases(chosen, step, backend=backend or BACKENDS[device], device=device)
-    with baseline_tree(baseline, path) as before, workers(before, this_tree()) as (old, new):
-        lines = [f"timings: {new.tree.name} against {old.tree.name}"]
-        found = interleaved.compare(old, new, wanted, threshold, rounds=rounds, progress=progress)
-    verdicts = {one.verdict for one in found}
-    lines += interleaved.lines(found)
+    kernels = cases(chosen, step, backend=backend or BACKENDS[device], device=device) if "kernels" in parts else []
+    wanted: dict[Kind, Sequence[interleaved.Timed]] = {"kernel": kernels, "model": model_cases(device, parts)}
+    verdicts: set[str] = set()
+    with baseline_tree(baseline, path) as before:
+        lines = [f"timings: {this_tree().name} against {before.name}"]
+        for kind, some in wanted.items():
+            if not some:
+                continue
+            with workers(before, this_tree(), kind=kind) as (old, new):
+                found = interleaved.compare(old, new, some, threshold, rounds=rounds, progress=progress)
+            verdicts |= {one.verdict for one in found}
+            lines += interleaved.lines(found)
     if "slower" in verdicts:
         return [*lines, f"slower than the baseline by more than {threshold:.3g} of its time"], WORSE
     return lines, UNKNOWN if "not measured" in verdicts else FINE

@@ -2,23 +2,53 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
+from gdnbench.errors import GdnbenchError
 from gdnbench.measure.kernels.ratios import Ratio, paired_ratio, spread
 from gdnbench.measure.regression.aligned import aligned
-from gdnbench.measure.regression.cases import HEAD, Case
-from gdnbench.measure.regression.workers import CannotTime
 
 ROUNDS = 15
 BLOCK_MS = 20.0  # of samples, between which and the other tree's the GPU changes its process
 
+
+class CannotTime(GdnbenchError):
+    """A tree that cannot be timed, or cannot serve a case; the message names the tree and gives its reason."""
+
+
 Verdict = Literal["slower", "faster", "same", "undecided", "not measured"]
+
+
+class Timed(Protocol):
+    """What is timed (`cases.Case`, `model_cases.ModelCase`).
+
+    Attributes:
+        HEAD: headings of its cells.
+        UNIT: of what it shows.
+    """
+
+    HEAD: ClassVar[tuple[str, ...]]
+    UNIT: ClassVar[str]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Return the case as the first cells of a line."""
+        ...
+
+    @property
+    def message(self) -> Any:
+        """Return what a worker is asked."""
+        ...
+
+    def shown(self, ms: float) -> str:
+        """Return a time, or what follows from it, as it is printed."""
+        ...
 
 
 class Timer(Protocol):
     """What times one tree (`workers.Worker`)."""
 
-    def prepare(self, case: Case) -> str:
+    def prepare(self, case: Timed) -> str:
         """Get ready for a case; return the way in which it is timed."""
         ...
 
@@ -31,7 +61,7 @@ class Timer(Protocol):
 class Comparison:
     """A case in both trees: median milliseconds, and the ratio of this tree's time to the baseline's."""
 
-    case: Case
+    case: Timed
     verdict: Verdict
     baseline_ms: float = 0.0
     this_ms: float = 0.0
@@ -43,13 +73,13 @@ class Comparison:
         if self.ratio is None:
             return *self.case.cells, "-", "-", "-", self.verdict
         ratio = f"{self.ratio.value:.3f} [{self.ratio.low:.3f}, {self.ratio.high:.3f}]"
-        return *self.case.cells, f"{self.baseline_ms:.4f}", f"{self.this_ms:.4f}", ratio, self.verdict
+        return *self.case.cells, *map(self.case.shown, (self.baseline_ms, self.this_ms)), ratio, self.verdict
 
 
 def compare(
     baseline: Timer,
     this: Timer,
-    cases: Sequence[Case],
+    cases: Sequence[Timed],
     threshold: float,
     *,
     rounds: int = ROUNDS,
@@ -63,7 +93,7 @@ def compare(
     return found
 
 
-def _compare(baseline: Timer, this: Timer, case: Case, threshold: float, rounds: int) -> Comparison:
+def _compare(baseline: Timer, this: Timer, case: Timed, threshold: float, rounds: int) -> Comparison:
     try:
         ways = [timer.prepare(case) for timer in (baseline, this)]
         if ways[0] != ways[1]:
@@ -99,6 +129,9 @@ def judge(ratio: Ratio, threshold: float) -> Verdict:
 
 def lines(found: Sequence[Comparison]) -> list[str]:
     """Return the table of comparisons, and below it the reasons of those that could not be made, each once."""
-    head = (*HEAD, "baseline ms", "this ms", "ratio [95% interval]", "verdict")
+    if not found:
+        return []
+    case = found[0].case
+    head = (*case.HEAD, f"baseline {case.UNIT}", f"this {case.UNIT}", "ratio of times [95% interval]", "verdict")
     reasons = dict.fromkeys(one.reason for one in found if one.reason)
     return [*aligned([head, *(one.cells() for one in found)]), *(f"not measured: {reason}" for reason in reasons)]

@@ -21,6 +21,11 @@ class Tree:
     name: str
     kernels: Path
 
+    @property
+    def root(self) -> Path:
+        """The folder that holds the package ``gdnbench``."""
+        return self.kernels.parent if self.kernels.name == "kernels" else self.kernels
+
 
 def this_tree() -> Tree:
     """Return the tree whose code is running."""

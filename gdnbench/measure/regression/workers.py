@@ -8,31 +8,30 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from gdnbench.environment import PACKAGE
-from gdnbench.errors import GdnbenchError
-from gdnbench.measure.regression.cases import Case
+from gdnbench.measure.regression.interleaved import CannotTime, Timed
 from gdnbench.measure.regression.trees import Tree
 
 # For the slowest answer: the first call of a shape, which compiles its kernels.
 PATIENCE_SECONDS = 900.0
+FILE = Path(__file__).with_name("worker.py")
 
-
-class CannotTime(GdnbenchError):
-    """A tree that cannot be timed, or cannot serve a case; the message names the tree and gives its reason."""
+Kind = Literal["kernel", "model"]
 
 
 class Worker:
-    """The process of one tree."""
+    """The process of one tree: of its kernels, under this checkout's harness, or of its models, with all of it."""
 
-    def __init__(self, tree: Tree, log: IO[str]):
-        self.tree, self.log = tree, log
+    def __init__(self, tree: Tree, log: IO[str], kind: Kind = "kernel"):
+        self.tree, self.log, self.kind = tree, log, kind
         self.pipe, theirs = multiprocessing.Pipe()
         given = os.environ.get("PYTHONPATH")
-        path = os.pathsep.join([str(tree.kernels), str(PACKAGE.parent), *([given] if given else [])])
+        own = [PACKAGE.parent] if kind == "kernel" else [tree.root, tree.root / "baselines"]
+        path = os.pathsep.join([str(tree.kernels), *map(str, own), *([given] if given else [])])
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "gdnbench.measure.regression.worker", str(theirs.fileno())],
+            [sys.executable, "-P", str(FILE), str(theirs.fileno()), kind],
             env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -42,14 +41,15 @@ class Worker:
         theirs.close()
 
     def check_place(self) -> None:
-        """Raise unless the process runs the tree's own kernels."""
+        """Raise unless the process runs the tree's own kernels, or models."""
         place = Path(self._answer())
-        if not place.is_relative_to(self.tree.kernels):
-            raise CannotTime(f"{self.tree.name}: wanted the kernels in {self.tree.kernels}, got {place}")
+        wanted = self.tree.kernels if self.kind == "kernel" else self.tree.root
+        if not place.is_relative_to(wanted):
+            raise CannotTime(f"{self.tree.name}: wanted the {self.kind}s in {wanted}, got {place}")
 
-    def prepare(self, case: Case) -> str:
+    def prepare(self, case: Timed) -> str:
         """Let the process hold a case's inputs and calls; return how it times them."""
-        return self._ask("prepare", case)
+        return str(self._ask("prepare", case.message))
 
     def time(self, block_ms: float) -> float:
         """Return the median milliseconds of the samples of a block, of the case that is held."""
@@ -85,12 +85,12 @@ class Worker:
 
 
 @contextlib.contextmanager
-def workers(*trees: Tree) -> Iterator[list[Worker]]:
+def workers(*trees: Tree, kind: Kind = "kernel") -> Iterator[list[Worker]]:
     """Start a process for each tree; none is left behind."""
     with contextlib.ExitStack() as stack:
         found = []
         for tree in trees:
-            worker = Worker(tree, stack.enter_context(tempfile.TemporaryFile("w+", errors="replace")))
+            worker = Worker(tree, stack.enter_context(tempfile.TemporaryFile("w+", errors="replace")), kind)
             stack.callback(worker.stop)
             found.append(worker)
         for worker in found:
