@@ -743,13 +743,16 @@ def bench_check(
     device: DeviceOption = None,
     backend: Annotated[str | None, typer.Option(help="backend to time; default: triton, on a CPU torch")] = None,
     rounds: Annotated[int, typer.Option(min=5, help="times that both trees are timed in turn")] = 15,
+    parts: Annotated[
+        str, typer.Option(help="kernels, training, decode; default: all, with --shapes the kernels alone")
+    ] = "",
     resources_only: Annotated[bool, typer.Option("--resources-only", help="compile only, time nothing")] = False,
     timings_only: Annotated[bool, typer.Option("--timings-only", help="time only, compile nothing")] = False,
     update: Annotated[
         bool, typer.Option("--update", help="store what the kernels compile to now; nothing else")
     ] = False,
 ) -> None:
-    """Say whether the kernels got worse: compiled, against a stored table; timed, against another commit.
+    """Say whether kernels, training or generation got slower: compiled, against a table; timed, against a commit.
 
     Compiling needs no GPU. Exit code 1: something got worse; 2: something could not be measured.
     """
@@ -771,6 +774,7 @@ def bench_check(
                     device=device,
                     backend=backend,
                     rounds=rounds,
+                    parts=_words(parts),
                     progress=lambda line: print(line, file=sys.stderr),
                 )
             )
