@@ -18,10 +18,11 @@ from gdnbench_kernels.gpu import ring as rings
 from gdnbench_kernels.gpu.pdl import launch_dependents, overlapping, wait
 from gdnbench_kernels.launching import launch, on_its_device
 
-PROGRAMS = 528  # four for each SM of an H200: heads are cut into parts until there are so many
+WARPS = 528 * 4  # sixteen for each SM of an H200: heads are cut into parts until there are so many
+REGISTERS = 128  # of a thread, so that sixteen warps fit
 MOST_PARTS = 128
-TILE = 4096  # elements of keys, and as many of values, that four warps take at once
-COMBINED = 4096  # elements of parts that are put together at once
+WARP_TILE = 1024  # elements of keys, and as many of values, that a warp takes at once
+WARP_COMBINED = 1024  # elements of parts that it puts together at once
 STAGES = 3
 _INTERPRETED = tl.constexpr(knobs.runtime.interpret)
 LOWEST = tl.constexpr(-1e30)  # what no score falls below; as -inf, but its differences are numbers
@@ -47,9 +48,12 @@ class Cut(NamedTuple):
 def cut(rows: int, group: int, head_dim: int, capacity: int) -> Cut:
     """Return how to cut the caches of ``rows`` pairs of row and key head, ``capacity`` long, by ``group`` queries."""
     width = 2 * half_block(head_dim)
-    block = max(DOT_ROWS if group > 1 else 4, TILE // width)
-    parts = min(MOST_PARTS, triton.cdiv(capacity, block), triton.cdiv(PROGRAMS, rows))
-    return Cut(max(1, parts), block, 4, STAGES)
+    # What many parts of wide heads, or of groups, put out takes long to put together: fewer parts, of more warps.
+    warps = 4 if width <= 128 else 8
+    block = max(DOT_ROWS if group > 1 else 4, warps * WARP_TILE // width)
+    most = MOST_PARTS if group == 1 else MOST_PARTS // 4
+    parts = min(most, triton.cdiv(capacity, block), triton.cdiv(WARPS // warps, rows))
+    return Cut(max(1, parts), block, warps, STAGES)
 
 
 def half_block(head_dim: int) -> int:
@@ -118,10 +122,11 @@ def attention_decode(
         SIZE=1 if ring is None else ring.shape[1],
         CUT=how.parts > 1,
         BN=how.block,
-        BP=max(1, COMBINED // half_block(dim)),
+        BP=max(1, how.warps * WARP_COMBINED // half_block(dim)),
         SETTLED=settled,
         STAGES=how.stages,
         num_warps=how.warps,
+        maxnreg=REGISTERS,
         **overlapping(inputs.device),
     )
     return o

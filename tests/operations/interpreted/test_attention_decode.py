@@ -21,7 +21,7 @@ def test_equals_the_definition(size, lengths, options):
 def test_any_number_of_parts(parts, heads, monkeypatch):
     """Also more than there are blocks, and more than are put together at once."""
     monkeypatch.setattr(gpu, "cut", lambda *a: gpu.Cut(parts, 16, 4, 1))
-    monkeypatch.setattr(gpu, "COMBINED", 64)
+    monkeypatch.setattr(gpu, "WARP_COMBINED", 16)
     for lengths in ([0, 17], [95, 64]):
         x = draw((2, heads, 2, 16, 96), lengths, torch.float32)
         arrived = torch.zeros(2, 2, dtype=torch.int32)
