@@ -1,7 +1,7 @@
 """Loss of a text by position: what a model makes of context longer than that of its training."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,18 +46,20 @@ def losses_at(
     }
 
 
-def position_bins(losses: np.ndarray) -> list[PositionBin]:
-    """Return the mean losses ``[windows, length]`` by position, in bins that are half an octave wide.
+def position_bins(losses: Mapping[int, np.ndarray]) -> list[PositionBin]:
+    """Return mean losses by position, in bins that are half an octave wide, of what `losses_at` returned.
 
-    Position 1 is the target after the first token.
+    Position 1 is the target after the first token. Each bin is of the shortest windows that reach it, of which there
+    are most; no bin goes over the end of a length.
     """
-    length = losses.shape[1]
-    edges = sorted({min(length, round(2 ** (step / 2))) for step in range(2 * length.bit_length() + 2)} | {length})
-    bounds = [(0, edges[0]), *itertools.pairwise(edges)]
-    return [
-        PositionBin(first=low + 1, last=high, loss=float(losses[:, low:high].mean()), tokens=losses[:, low:high].size)
-        for low, high in bounds
-    ]
+    longest = max(losses)
+    halves = {min(longest, round(2 ** (step / 2))) for step in range(2 * longest.bit_length() + 2)}
+    edges = sorted(halves | losses.keys())
+    found = []
+    for low, high in itertools.pairwise([0, *edges]):
+        values = losses[min(length for length in losses if length >= high)][:, low:high]
+        found.append(PositionBin(first=low + 1, last=high, loss=float(values.mean()), tokens=values.size))
+    return found
 
 
 def _window_losses(model: Any, windows: np.ndarray, batch_tokens: int) -> np.ndarray:

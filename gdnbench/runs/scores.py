@@ -199,7 +199,7 @@ def _lengths(spec: RunSpec, model: Decoder, corpus: TokenizedCorpus) -> tuple[Me
     )
     metrics = {f"loss_at_{length}": metric(float(found.mean()), "nat/token") for length, found in losses.items()}
     about = {"type": "position", "split": split}
-    bins = [dataclasses.asdict(entry) for entry in position_bins(losses[max(lengths)])]
+    bins = [dataclasses.asdict(entry) for entry in position_bins(losses)]
     return metrics, [{**about, **entry} for entry in bins]
 
 

@@ -60,7 +60,7 @@ def test_a_decoders_answers_are_those_of_its_whole_logits():
         assert got.asked == 25
         assert got.right == int((logits.argmax(-1) == targets)[asked].sum())
         assert got.loss == pytest.approx(float(functional.cross_entropy(logits[asked], targets[asked])), rel=1e-9)
-        assert got.loss == pytest.approx(float(model.loss(tokens, targets)), rel=1e-9)
+        assert got.loss == pytest.approx(model.loss(tokens, targets).item(), rel=1e-9)
 
 
 def test_losses_at_lengths_are_those_of_the_same_targets_in_shorter_windows():
@@ -79,13 +79,22 @@ def test_losses_at_lengths_are_those_of_the_same_targets_in_shorter_windows():
 
 
 def test_bins_cover_every_position_once_and_widen():
-    losses = np.arange(300.0).reshape(3, 100)
+    losses = {100: np.arange(300.0).reshape(3, 100)}
     bins = position_bins(losses)
     places = [place for entry in bins for place in range(entry.first, entry.last + 1)]
     assert places == list(range(1, 101))
-    assert sum(entry.loss * entry.tokens for entry in bins) == pytest.approx(losses.sum())
+    assert sum(entry.loss * entry.tokens for entry in bins) == pytest.approx(losses[100].sum())
     assert [(e.first, e.last) for e in bins[:6]] == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 6), (7, 8)]
     assert bins[0].loss == pytest.approx(100.0) and bins[0].tokens == 3
+
+
+def test_a_position_is_measured_in_the_shortest_windows_that_reach_it():
+    short, long = np.arange(40.0).reshape(4, 10), np.full((2, 20), 7.0)
+    bins = position_bins({10: short, 20: long})
+    assert {entry.last for entry in bins} >= {10, 20}
+    assert sum(e.tokens for e in bins if e.last <= 10) == 40 and sum(e.tokens for e in bins if e.first > 10) == 20
+    assert sum(e.loss * e.tokens for e in bins if e.last <= 10) == pytest.approx(short.sum())
+    assert all(entry.loss == 7.0 for entry in bins if entry.first > 10)
 
 
 def test_a_text_that_is_too_short_is_told():

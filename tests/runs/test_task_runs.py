@@ -95,7 +95,10 @@ def test_a_text_has_its_loss_by_position_at_longer_lengths(books, tmp_path):
     rows = [row for row in store.rows(spec.run_id) if row["type"] == "position"]
     assert (rows[0]["first"], rows[-1]["last"]) == (1, 64)
     assert {row["split"] for row in rows} == {"test"}
-    mean = sum(row["loss"] * row["tokens"] for row in rows) / sum(row["tokens"] for row in rows)
-    assert record.metric("loss_at_64") == pytest.approx(mean)
-    assert sum(row["tokens"] for row in rows) == 2 * 64
-    assert record.metric("loss_at_16") > 0
+    inside = [row for row in rows if row["last"] <= 16]
+    mean = sum(row["loss"] * row["tokens"] for row in inside) / sum(row["tokens"] for row in inside)
+    assert record.metric("loss_at_16") == pytest.approx(mean)
+    # Two windows of 64, each cut into four of 16 and two of 32.
+    assert [sum(row["tokens"] for row in rows if low < row["last"] <= 2 * low) for low in (16, 32)] == [64, 64]
+    assert sum(row["tokens"] for row in inside) == 128
+    assert all(record.metric(f"loss_at_{length}") > 0 for length in (16, 32, 64))

@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, Null
 from gdnbench.report.comparing import Choice
 from gdnbench.report.figures.drift import mark_interval
 from gdnbench.report.figures.style import FAINT, colour, new_figure, styled
-from gdnbench.report.numbers import size
+from gdnbench.report.numbers import plural, size
 from gdnbench.report.statistics import Interval
 from gdnbench.report.tasks import TaskArm, TaskStudy
 
@@ -23,7 +23,7 @@ def accuracy_over_state(found: TaskStudy) -> Figure:
     figure, axes = new_figure(len(found.cases), 1, height=0.9 + PANEL * len(found.cases))
     sizes: set[float] = set()
     for axis, (value, metric) in zip(axes, found.cases.items(), strict=True):
-        axis.set_title(f"{value} pairs")
+        axis.set_title(plural(value, "pair"))
         axis.set_xscale("log", base=2)
         _accuracy(axis)
         for arm, (line, mark) in zip(found.shown, _styles(found.shown), strict=True):
@@ -67,7 +67,7 @@ def accuracy_by_arm(found: TaskStudy) -> Figure:
     arms, (width, *_) = found.shown, found.widths
     figure, axes = new_figure(len(found.cases), 1, height=0.5 + (0.35 + 0.25 * len(arms)) * len(found.cases))
     for axis, (value, metric) in zip(axes, found.cases.items(), strict=True):
-        axis.set_title(f"{value} pairs" if found.axis == "pairs" else f"length {value}")
+        axis.set_title(plural(value, "pair") if found.axis == "pairs" else f"length {value}")
         for place, arm in enumerate(arms):
             mean, tone = arm.accuracy(width, metric), colour(arm.runs.arch)
             if mean is None:
@@ -126,9 +126,10 @@ def _accuracy(axis: Axes) -> None:
 
 
 def _size_ticks(axis: Axes, sizes: set[float]) -> None:
-    """Put ticks at the powers of 4 among sizes in bytes."""
-    powers = [4.0**power for power in range(5, 20)]
-    inside = [power for power in powers if min(sizes, default=0) <= power <= max(sizes, default=0)]
-    axis.xaxis.set_major_locator(FixedLocator(inside or sorted(sizes)))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
+    """Put ticks at the powers of 4 among sizes in bytes, or of 2 where these are few."""
+    low, high = min(sizes, default=1.0) / 1.1, 1.1 * max(sizes, default=1.0)
+    powers = [2.0**power for power in range(40) if low <= 2.0**power <= high]
+    fours = [power for power in powers if power in {4.0**place for place in range(20)}]
+    axis.xaxis.set_major_locator(FixedLocator(fours if len(fours) > 2 else powers or sorted(sizes)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value).replace(".00", "").replace(".0", "")))
     axis.xaxis.set_minor_locator(NullLocator())

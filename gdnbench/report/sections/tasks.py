@@ -5,10 +5,10 @@ from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Block, Bullets, Figure, Figures, Heading, Section, Text
 from gdnbench.report.figures.positions import loss_by_position
 from gdnbench.report.figures.tasks import accuracy_by_arm, accuracy_over_length, accuracy_over_state
-from gdnbench.report.statistics import position
+from gdnbench.report.statistics import Interval, position
 from gdnbench.report.study import Study
 from gdnbench.report.tables.tasks import length_table, task_table
-from gdnbench.report.tasks import LengthStudy, TaskStudy, beside
+from gdnbench.report.tasks import LengthStudy, TaskArm, TaskStudy, beside
 
 WHAT = {
     "pairs": (
@@ -41,8 +41,8 @@ def _task(found: TaskStudy) -> list[Block]:
         return [Text(text="No run of this task is stored yet, so it is not measured in this set.")]
     blocks: list[Block] = [Text(text=f"{WHAT[found.axis]} {_matching(found)}".strip())]
     blocks.append(Figures(figures=(_figure(found),)))
-    if sentences := difference_sentences(found):
-        blocks.append(Bullets(items=tuple(sentences)))
+    if said := sentences(found):
+        blocks.append(Bullets(items=tuple(said)))
     return [*blocks, task_table(found)]
 
 
@@ -52,7 +52,7 @@ def _matching(found: TaskStudy) -> str:
     if rule is None:
         return ""
     if rule.by != "state_bytes":
-        return f"Arms are matched by {rule.by} to {rule.reference}."
+        return f"Arms are matched by {'FLOPs' if rule.by == 'flops' else rule.by} to {rule.reference}."
     varied = [f"{arm.name} by {arm.vary.option}" for arm in found.experiment.arms if arm.vary is not None]
     kept = [arm.name for arm in found.experiment.arms if arm.vary is None and arm.name != rule.reference]
     beyond = f"; {numbers.listed(kept)} {'keeps its' if len(kept) == 1 else 'keep their'} own state" if kept else ""
@@ -76,22 +76,42 @@ def _figure(found: TaskStudy) -> Figure:
     return Figure(name=name, caption=caption, plot=accuracy_by_arm(found), runs=found.run_ids)
 
 
-def difference_sentences(found: TaskStudy) -> list[str]:
-    """Return how each further arm of an architecture differs from its first, in each case beyond the training's."""
-    sentences = []
+def sentences(found: TaskStudy) -> list[str]:
+    """Return the order of the arms in the hardest case, and how further arms of an architecture differ from its first.
+
+    Differences are shown beyond the training length, where arms that the training made equal may part.
+    """
+    said = [sentence for width in found.widths if (sentence := _order(found, width))]
     for width in found.widths:
-        cases = {value: name for value, name in found.cases.items() if found.axis == "pairs" or value >= found.seq_len}
-        for value, metric in cases.items():
-            where = f"{value} pairs" if found.axis == "pairs" else f"length {value}"
-            where += f", width {width}" if len(found.widths) > 1 else ""
-            for arm, base, difference in beside(found, metric, width):
-                word = {"above": "more than", "below": "less than"}.get(position(difference, 0.0, 0.0), "")
-                said = f"is {word}" if word else "is not shown to differ from"
-                sentences.append(
-                    f"{where}: the accuracy of {arm.runs.arm} {said} that of {base.runs.arm}, difference "
-                    f"{numbers.limits(difference, 3)} (shares of right answers, paired by seed)."
-                )
-    return sentences
+        for length, metric in found.cases.items() if found.axis == "length" else ():
+            if length > found.seq_len:
+                said += [_difference(found, length, width, *pair) for pair in beside(found, metric, width)]
+    return said
+
+
+def _order(found: TaskStudy, width: int) -> str:
+    value, metric = max(found.cases.items())
+    known = {arm.runs.arm: mean for arm in found.shown if (mean := arm.accuracy(width, metric)) is not None}
+    if len(known) < 2:
+        return ""
+    order = sorted(known, key=lambda arm: -known[arm].mean)
+    shown = [f"{arm} {numbers.number(100 * known[arm].mean, 1)}%" for arm in order]
+    return f"{_where(found, value, width)}: accuracy of {numbers.listed(shown)}."
+
+
+def _difference(found: TaskStudy, length: int, width: int, arm: TaskArm, base: TaskArm, value: Interval) -> str:
+    word = {"above": "is more than", "below": "is less than"}.get(
+        position(value, 0.0, 0.0), "is not shown to differ from"
+    )
+    return (
+        f"{_where(found, length, width)}: the accuracy of {arm.runs.arm} {word} that of {base.runs.arm}, difference "
+        f"{numbers.limits(value, 3)} (shares of right answers, paired by seed)."
+    )
+
+
+def _where(found: TaskStudy, value: int, width: int) -> str:
+    where = numbers.plural(value, "pair") if found.axis == "pairs" else f"Length {value:,}"
+    return f"{where}, width {width}" if len(found.widths) > 1 else where
 
 
 def _lengths(found: LengthStudy, study: Study) -> list[Block]:

@@ -14,11 +14,12 @@ NO_RUN = "no run in this set"
 def task_table(found: TaskStudy) -> Table:
     """Return a row for each arm and width."""
     rule = found.experiment.match
-    case = {"pairs": "accuracy, {} pairs", "length": "accuracy at length {}"}.get(found.axis, "")
+    pairs = found.axis == "pairs"
+    cases = [numbers.plural(value, "pair") if pairs else f"length {value:,}" for value in found.cases]
     rows = [_row(found, arm.runs.arm, choice) for arm in found.arms for _, choice in sorted(arm.by_width.items())] + [
         _row(found, arm.runs.arm, None) for arm in found.arms if not arm.by_width
     ]
-    by = "" if rule is None else f" in {rule.by.replace('_', ' ')}"
+    by = "" if rule is None else f" in {rule.by.replace('flops', 'FLOPs').replace('_', ' ')}"
     return Table(
         name=f"task_{found.experiment.name}".replace("-", "_"),
         caption=found.title,
@@ -31,7 +32,7 @@ def task_table(found: TaskStudy) -> Table:
             "training FLOPs",
             "learning rate (of rates tried)",
             "validation loss (nat/answer)",
-            *(case.format(value) for value in found.cases),
+            *(f"accuracy, {case}" for case in cases),
         ),
         rows=tuple(rows),
         note=(
