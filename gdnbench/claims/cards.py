@@ -15,6 +15,7 @@ Test = Literal[
     "decode_ratio",  # tokens/s of an arm over that of the reference arm, at each context
     "tuning_cost",  # search at the base width against one at the target, and what the transferred rate loses there
     "gating_cost",  # time of a forward call with the gating normalization over one without, from another set's timings
+    "inference",  # tokens/s and memory of a row, or ratios to the Transformer, from another set's speeds of generation
     "measured",  # shows measured values, passes no verdict beyond `verdict`
 ]
 
@@ -31,7 +32,7 @@ class ClaimCard:
         control: the arm that must behave otherwise, or that a gap or ratio is taken to.
         metric: which metric, where the test leaves a choice.
         base: experiment whose sweep at the smallest width found the rate that is transferred (``tuning_cost``).
-        set: result set beside this one that has the records (``gating_cost``).
+        set: result set beside this one that has the records (``gating_cost``, ``inference``).
         min_seeds: fewer seeds give ``pending``.
         bounds: thresholds of the test, by name, with their unit in the name where they have one.
         verdict: fixed verdict of a ``measured`` card.

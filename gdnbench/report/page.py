@@ -8,6 +8,7 @@ from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Page, Section
 from gdnbench.report.sections.article import article
+from gdnbench.report.sections.generation import generation_sections
 from gdnbench.report.sections.kernels import kernel_sections
 from gdnbench.report.sections.ledger import ledger
 from gdnbench.report.sections.measures import measures
@@ -23,7 +24,7 @@ from gdnbench.report.study import Study
 def build_page(analysis: Analysis, command: str) -> Page:
     """Return the content of the report of an analysed set."""
     study = analysis.study
-    if not study.records and (study.kernels or study.speeds):
+    if not study.records and (study.kernels or study.speeds or study.generations):
         return _timing_page(study, command)
     title = " and ".join(dict.fromkeys(preset.title for preset in study.presets)) or f"Report of the set {study.name}"
     if about := about_variants(study):
@@ -58,11 +59,17 @@ def _numbered(sections: Sequence[Section]) -> list[Section]:
 
 
 def _timing_page(study: Study, command: str) -> Page:
-    """Return the page of a set of kernel timings or of training speeds."""
+    """Return the page of a set of kernel timings, of training speeds or of speeds of generation."""
     devices = numbers.listed(sorted({str(record.environment.get("device")) for record in study.shown}))
-    if study.kernels and study.speeds:
-        raise GdnbenchError(
-            f"set {study.name} holds kernel timings and training speeds; each needs a set of its own (--set)"
+    held = {"kernel timings": study.kernels, "training speeds": study.speeds, "speeds of generation": study.generations}
+    kinds = [name for name, records in held.items() if records]
+    if len(kinds) > 1:
+        raise GdnbenchError(f"set {study.name} holds {numbers.listed(kinds)}; each needs a set of its own (--set)")
+    if study.generations:
+        return Page(
+            title=f"Generation on {devices}",
+            subtitle=f"Speed and memory of generation over batch and context, in the set {study.name}",
+            sections=generation_sections(study, command),
         )
     if study.speeds:
         return Page(

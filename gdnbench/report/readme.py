@@ -7,7 +7,9 @@ from pathlib import Path
 from gdnbench.errors import GdnbenchError
 from gdnbench.files import write_text
 from gdnbench.report import numbers
+from gdnbench.report.generation import Generation, grid
 from gdnbench.report.kernels import OURS, Timed, Timings, shape_text
+from gdnbench.report.speeds import OURS as OURS_SPEED
 from gdnbench.report.speeds import Group, Speed, groups
 from gdnbench.report.tables.kernels import ratio_text
 from gdnbench.results import Record
@@ -66,14 +68,41 @@ def training_block(records: Sequence[Record]) -> str:
     return "\n".join([f"Training on {devices}, {sizes}:", "", _line(head), _line("---" for _ in head), *lines])
 
 
+def generation_block(records: Sequence[Record]) -> str:
+    """Return what stands between the marks: the largest models at the ends of the grid that peers have.
+
+    A row is there for each implementation that has a time, ours first by model.
+    """
+    found = grid(records)
+    if found.stated is None:
+        return EMPTY
+    size, (_, context) = found.stated
+    here = [g for g in found.found if g.model[2] == size and g.rate is not None]
+    others = {g.place for g in here if not g.impl.startswith(OURS_SPEED)}
+    ends = {context, max((place[1] for place in others), default=context)}
+    batches = {place[0] for place in others} or {found.stated[1][0]}
+    shown = [g for g in here if g.place[0] in batches and g.place[1] in ends]
+    head = (
+        "model", "implementation", "batch", "context", "tokens/s", "of floor", "median (ms/token)",
+        "first token (ms)", "peak memory (GiB)",
+    )  # fmt: skip
+    devices = numbers.listed(sorted({str(g.record.environment.get("device")) for g in shown}))
+    dtypes = numbers.listed(sorted({str(g.record.spec["dtype"]) for g in shown}))
+    lines = [_line(_generation_cells(g)) for g in shown]
+    about = f"Generation on {devices}, models of {size} with random weights, {dtypes}:"
+    return "\n".join([about, "", _line(head), _line("---" for _ in head), *lines])
+
+
 KERNELS = Part("kernel", "h200-kernels", kernel_block)
 TRAINING = Part("training", "h200-train", training_block)
+GENERATION = Part("generation", "h200-decode", generation_block)
+PARTS = {"train_throughput": TRAINING, "decode": GENERATION}  # by the records' kind; all others: kernels
 
 
 def update_readme(path: Path, records: Sequence[Record]) -> None:
     """Write the table of ``records``, by their kind, between its marks of a file; raise where it has none."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    part = TRAINING if any(record.kind == "train_throughput" for record in records) else KERNELS
+    part = next((PARTS[record.kind] for record in records if record.timing and record.kind in PARTS), KERNELS)
     write_text(path, part.replaced(text, records, str(path)))
 
 
@@ -89,6 +118,21 @@ def _speed_cells(group: Group, speed: Speed) -> list[str]:
         "–" if speed.of_floor is None else f"{numbers.number(100 * speed.of_floor, 0)}%",
         numbers.number(memory, 1),
         numbers.number(first, 1),
+    ]
+
+
+def _generation_cells(g: Generation) -> list[str]:
+    median, first, peak = (g.record.metric(name) or 0.0 for name in ("ms_per_token_p50", "ttft_ms", "peak_gib"))
+    return [
+        f"{g.arch} ({g.model[1]})",
+        g.impl,
+        str(g.place[0]),
+        f"{g.place[1]:,}",
+        numbers.number(g.rate or 0.0, 0),
+        "–" if g.of_floor is None else f"{numbers.number(100 * g.of_floor, 0)}%",
+        numbers.number(median, 3),
+        numbers.number(first, 1),
+        numbers.number(peak, 2),
     ]
 
 

@@ -88,6 +88,7 @@ class Study:
         left_out: ids of stored runs that are no part of the presets as they are now.
         kernels: records of kernel timings.
         speeds: records of training speeds.
+        generations: records of speeds of generation, from the bench's grid.
     """
 
     name: str
@@ -100,11 +101,12 @@ class Study:
     left_out: tuple[str, ...] = ()
     kernels: tuple[Record, ...] = ()
     speeds: tuple[Record, ...] = ()
+    generations: tuple[Record, ...] = ()
 
     @property
     def shown(self) -> tuple[Record, ...]:
         """All records that the page is made from."""
-        return (*self.records, *self.kernels, *self.speeds)
+        return (*self.records, *self.kernels, *self.speeds, *self.generations)
 
     @functools.cached_property
     def experiments(self) -> tuple[Experiment, ...]:
@@ -184,7 +186,7 @@ def read_study(store: Store) -> Study:
     snapshots = sorted((store.folder / "presets").glob("*.yaml"))
     presets = tuple(from_mapping(Preset, read_yaml(path), str(path)) for path in snapshots)
     planned = _planned(store)
-    runs = [record for record in stored if record.kind not in ("evaluation", "lm_eval", "kernel", "train_throughput")]
+    runs = [record for record in stored if record.kind not in ("evaluation", "lm_eval") and not record.timing]
     return Study(
         name=store.name,
         records=tuple(record for record in runs if planned is None or record.run_id in planned),
@@ -196,6 +198,7 @@ def read_study(store: Store) -> Study:
         left_out=tuple(record.run_id for record in runs if planned is not None and record.run_id not in planned),
         kernels=tuple(record for record in stored if record.kind == "kernel"),
         speeds=tuple(record for record in stored if record.kind == "train_throughput"),
+        generations=tuple(record for record in stored if record.kind == "decode" and record.timing),
     )
 
 

@@ -77,8 +77,8 @@ class Bench:
         device = todo[0].device
         self.calibration, self.read_gb_s = calibrate(device), read_bandwidth(device)
         self.book.outcome.calibration = self.calibration
-        memory = _memory(device)
-        fitting = [case for case in todo if self._fits(case, memory)]
+        self.memory = _memory(device)
+        fitting = [case for case in todo if self._fits(case)]
         groups = [list(group) for _, group in itertools.groupby(fitting, key=lambda case: case.process)]
         self._announce(len(cases), len(todo), groups)
         for group in groups:
@@ -133,11 +133,11 @@ class Bench:
         for key in ("unavailable", "broke"):
             if key in said:
                 return refused_content(case, said[key], broke=key == "broke" and case.ours)
-        return measured_content(case, said, self.calibration, self.read_gb_s)
+        return measured_content(case, said, self.calibration, self.read_gb_s, self.memory)
 
-    def _fits(self, case: DecodeCase, memory: int) -> bool:
+    def _fits(self, case: DecodeCase) -> bool:
         """Say whether a case fits into the device's memory; one that does not has its record at once."""
-        reason = why_too_large(case, memory)
+        reason = why_too_large(case, self.memory)
         if reason:
             self._keep(case, refused_content(case, reason), Start())
         return not reason

@@ -17,7 +17,9 @@ RANDOM = "random weights"
 GIB = 2**30
 
 
-def measured_content(case: DecodeCase, said: Mapping[str, Any], calibration: Calibration, read_gb_s: float) -> Content:
+def measured_content(
+    case: DecodeCase, said: Mapping[str, Any], calibration: Calibration, read_gb_s: float, device_bytes: int
+) -> Content:
     """Return what a measurement puts into a record; a time is there only where the check is green.
 
     Args:
@@ -25,6 +27,7 @@ def measured_content(case: DecodeCase, said: Mapping[str, Any], calibration: Cal
         said: what the process said of it (`gdnbench.runs.decoding_process.answers`).
         calibration: copy bandwidth and matmul rate of this run.
         read_gb_s: bandwidth of reading, of this run.
+        device_bytes: memory of the device.
     """
     gate = said["gate"]
     found = from_mapping(Decoded, said["measured"]) if "measured" in said else None
@@ -33,6 +36,7 @@ def measured_content(case: DecodeCase, said: Mapping[str, Any], calibration: Cal
         "params_non_embedding": metric(said["params_non_embedding"], "1"),
         **ceilings(calibration),
         "read_gb_s": metric(read_gb_s, "GB/s"),
+        "device_gib": metric(device_bytes / GIB, "GiB"),
         **_floors(case, 1 if found is None else found.fed, calibration, read_gb_s),
     }
     if gate["error"] is not None:

@@ -23,7 +23,8 @@ def held(study: Study, records: Sequence[Record], noun: str) -> Text:
     measured = (
         ""
         if ceilings is None
-        else f" Ceilings measured in the same runs: copy {ceilings[0]:,.0f} GB/s, matmul {ceilings[1]:,.0f} TFLOP/s."
+        else f" Ceilings measured in the same runs: {_read(records)}copy {ceilings[0]:,.0f} GB/s, matmul "
+        f"{ceilings[1]:,.0f} TFLOP/s."
     )
     return Text(
         text=f"The set {study.name} holds {numbers.plural(len(records), noun)} on {numbers.listed(devices)}, at "
@@ -79,6 +80,12 @@ def reproduction(number: int, records: Sequence[Record], command: str, measured:
             environments_table(records),
         ),
     )
+
+
+def _read(records: Sequence[Record]) -> str:
+    """Return the median of what reading alone reached, where records have it."""
+    found = sorted(value for record in records if (value := record.metric("read_gb_s")) is not None)
+    return f"read {found[len(found) // 2]:,.0f} GB/s, " if found else ""
 
 
 def _more(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from gdnbench.claims import ClaimCard, catalogue
 from gdnbench.report.study import Study
-from gdnbench.report.verdicts import activations, comparing, gating, measured, transfer, tuning
+from gdnbench.report.verdicts import activations, comparing, gating, inference, measured, transfer, tuning
 from gdnbench.report.verdicts.verdict import Ruling, Verdict, pending, rule, without_card
 
 __all__ = ["TESTS", "Ruling", "Verdict", "judge"]
@@ -20,11 +20,12 @@ TESTS: dict[str, Callable[[ClaimCard, Study], Verdict]] = {
     "decode_ratio": comparing.decode_ratio,
     "tuning_cost": tuning.tuning_cost,
     "gating_cost": gating.gating_cost,
+    "inference": inference.inference,
     "measured": measured.measured,
 }
 
 # Tests that read no experiment of the set, or only where the card names one.
-ELSEWHERE = ("measured", "gating_cost")
+ELSEWHERE = ("measured", "gating_cost", "inference")
 
 
 def judge(study: Study) -> tuple[Verdict, ...]:
