@@ -14,15 +14,15 @@ from gdnbench.report.verdicts.inference import ratios, where_it_comes_out
 from gdnbench.results import Record
 
 NOTE = (
-    "Each implementation of a model is a process of its own; weights are random, which speed does not depend on. A row "
-    "shows a time only where the logits of given tokens, step by step, agreed with a forward pass in float32 (of a "
-    "library: where it generated what it was asked for). Tokens/s: of all rows together, over all timed tokens, "
-    "without a wait between them. Of floor: over those of the least step, from the bytes of weights and states or "
-    "caches over the read bandwidth, or operations over the matmul rate, both measured in the same run. First token: from a "
-    "prompt on the device to its token on the host, of as many prompts as were fed: ours feeds one and copies its state to "
-    "the other rows. Ours over it: tokens/s of ours over the row's with its 95% bootstrap interval over stretches (not "
-    f"over processes), where the parameters agree within {100 * SAME_WORK:g}%. Peak memory: while prompts were fed or "
-    "tokens generated, whichever was more."
+    "Each implementation of a model is a process of its own; weights are random, which speed does not depend on. A "
+    "row shows a time only where the logits of given tokens, step by step, agreed with a forward pass in float32 "
+    "(of a library: where it generated what it was asked for). Tokens/s: of all rows together, over all timed "
+    "tokens, without a wait between them. Of floor: over those of the least step, from the bytes of weights and "
+    "states or caches over the read bandwidth, or operations over the matmul rate, both measured in the same run. "
+    "First token: from a prompt on the device to its token on the host, of as many prompts as were fed: ours feeds "
+    "one and copies its state to the other rows. Ours over it: tokens/s of ours over the row's with its 95% "
+    "bootstrap interval over stretches (not over processes), where the parameters agree within "
+    f"{100 * SAME_WORK:g}%. Peak memory: while prompts were fed or tokens generated, whichever was more."
 )
 COLUMNS = (
     "model", "size", "implementation", "parameters", "batch", "context", "tokens/s", "of floor", "ours over it",
