@@ -6,11 +6,11 @@ import pytest
 import torch
 from gdnbench_kernels.backends import BackendRefusal
 from gdnbench_kernels.fused_linear import fused_linear
-from gdnbench_kernels.fused_linear.gpu import few, tiles
+from gdnbench_kernels.fused_linear.gpu import few, many, tiles
 from gdnbench_kernels.fused_linear.gpu.tiles import Tile
 from gdnbench_kernels.fused_linear.impl import triton
 
-from tests.operations.test_fused_linear import Call, arguments, every_call, mismatches
+from tests.operations.test_fused_linear import CALLS, Call, arguments, every_call, mismatches
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +30,20 @@ def test_halves_and_a_stream_in_single_precision(dtype, batch):
     call = Call(batch=batch, width=40, tensors=("add", "norm"), settings={"activation": "swiglu"})
     assert mismatches(call, dtype, "triton", stream=torch.float32) == {}
     assert mismatches(call, dtype, "triton", stream=torch.float32, out_dtype=torch.float32) == {}
+
+
+@pytest.mark.parametrize("name", ["plain", "swiglu", "token shift", "channel mix"])
+def test_several_rows_by_tensor_cores(name, monkeypatch):
+    monkeypatch.setattr(many, "LEAST_HEIGHT", 1)
+    taken = []
+    monkeypatch.setattr(
+        many.several, "product", lambda *given, run=many.several.product: taken.append(1) or run(*given)
+    )
+    call = replace(CALLS[name], batch=17, width=200, rows=200 if name != "swiglu" else 136)
+    if call.mix_rows:
+        call = replace(call, mix_rows=(190, 3, 7) if len(call.mix_rows) == 3 else (200,))
+    assert mismatches(call, torch.float16, "triton", stream=torch.float32) == {}
+    assert taken
 
 
 @pytest.mark.parametrize(("rows", "block", "depth"), [(1, 64, 1), (2, 16, 3), (8, 32, 2)])
@@ -56,6 +70,10 @@ def test_rows_of_any_stride(batch):
 def test_carries_along(batch):
     source, target = torch.randn(2, 3, 500)
     fused_linear(**arguments(Call(batch=batch), torch.float32), carry=(source, target), impl="triton")
+    assert torch.equal(target, source)
+    target.zero_()
+    mixed = Call(batch=batch, tensors=("previous", "mix"), mix_rows=(20, 4))
+    fused_linear(**arguments(mixed, torch.float16), carry=(source, target), impl="triton")
     assert torch.equal(target, source)
 
 

@@ -95,13 +95,7 @@ def fused_linear_kernel(
     if EARLY:
         pdl.launch_dependents(PDL)
     program = tl.program_id(0)
-    # This program's range: its first program, and how many there are; its rows; which mix they read.
-    start, step, first, end, which = 0, 0, 0, 0, 0
-    for i in tl.static_range(len(RANGES)):
-        if program >= RANGES[i][0]:
-            start, step, first, end, which = RANGES[i][0], RANGES[i][1], RANGES[i][2], RANGES[i][3], i
-    first += (program - start) * ROWS
-    step *= ROWS
+    first, step, end, which = share_of(program, RANGES, ROWS)
     # Halves are kept by two in a word: kept apart they would be taken apart, and so waited for, when they are loaded.
     PACKED: tl.constexpr = 32 // weight.dtype.element_ty.primitive_bitwidth
     words = weight
@@ -140,6 +134,16 @@ def fused_linear_kernel(
             tiles = tiles[:i] + (fresh,) + tiles[i + 1 :]
             if AHEAD > 0:
                 prefetch_tile(weight, here + (DEPTH + AHEAD) * step, end, rows, K, SWIGLU, ROWS)
+
+
+@triton.jit
+def share_of(program, RANGES: tl.constexpr, ROWS: tl.constexpr):
+    """Return a program's first row, how far its tiles are apart, where its range of rows ends, and which that is."""
+    start, count, first, end, which = 0, 0, 0, 0, 0
+    for i in tl.static_range(len(RANGES)):
+        if program >= RANGES[i][0]:
+            start, count, first, end, which = RANGES[i][0], RANGES[i][1], RANGES[i][2], RANGES[i][3], i
+    return first + (program - start) * ROWS, count * ROWS, end, which
 
 
 @triton.jit

@@ -1,4 +1,8 @@
-"""For more rows than one kernel takes: the input by a kernel, the product by PyTorch, the activation by a kernel."""
+"""For more rows than one kernel takes: the input by a kernel; the product by `several`, or by PyTorch's and a kernel.
+
+PyTorch's product suits many rows and small matrices; a kernel of ours does not wait for weights, and takes all ranges
+of rows that read inputs of their own at once.
+"""
 
 import torch
 import triton
@@ -6,27 +10,42 @@ import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.fused_linear.api import FusedLinear, Input, Output
+from gdnbench_kernels.fused_linear.gpu import several
 from gdnbench_kernels.fused_linear.gpu.few import arguments
 from gdnbench_kernels.fused_linear.gpu.input import make_input, read_constants, silu
 from gdnbench_kernels.gpu import pdl
 from gdnbench_kernels.launching import launch
+from gdnbench_kernels.precision import HALF
 
 BLOCK = 1024
+# Of what `several` is given: rows of x, with and without a mix; rows of the matrix.
+MOST, MOST_MIXED, LEAST_HEIGHT = 32, 128, 4096
 
 
 def products(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
     """Run kernels and PyTorch's product; see `fused_linear.api.fused_linear`."""
     total, normed, inputs = prepared(given, weight)
+    mixed = len(inputs) > 1
+    if (
+        weight.dtype in HALF
+        and len(given.x) <= (MOST_MIXED if mixed else MOST)
+        and (mixed or len(weight) >= LEAST_HEIGHT)
+    ):
+        return FusedLinear(several.product(inputs, weight, wanted), total, normed)
+    if wanted.carry is not None:
+        wanted.carry[1].copy_(wanted.carry[0])
+    return FusedLinear(finished(_multiplied(inputs, weight, wanted), wanted), total, normed)
+
+
+def _multiplied(inputs: Tensor, weight: Tensor, wanted: Output) -> Tensor:
+    """Return PyTorch's product, in float32 where that is wanted as it is."""
     wide = wanted.activation == "none" and wanted.dtype == torch.float32 != weight.dtype and weight.is_cuda
     parts = weight.split(wanted.mix_rows or len(weight))
     if wide:  # sums of halves as they are
         found = [torch.mm(i, part.mT, out_dtype=torch.float32) for i, part in zip(inputs, parts, strict=True)]
     else:
         found = [torch.mm(i, part.mT) for i, part in zip(inputs, parts, strict=True)]
-    y = found[0] if len(found) == 1 else torch.cat(found, -1)
-    if wanted.carry is not None:
-        wanted.carry[1].copy_(wanted.carry[0])
-    return FusedLinear(finished(y, wanted), total, normed)
+    return found[0] if len(found) == 1 else torch.cat(found, -1)
 
 
 def prepared(given: Input, weight: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
