@@ -31,7 +31,7 @@ class DecodeCase:
         batch: rows that are generated at once.
         context: tokens of each prompt.
         dtype: type of weights, activations and caches.
-        state_dtype: type of recurrent memories in our own engine; a peer chooses itself.
+        state_dtype: type of recurrent memories in our own engine, and in floors; a peer chooses itself.
         device: ``cuda`` or ``cpu``.
         tokens: timed tokens of a stretch.
         repeats: timed stretches.

@@ -165,7 +165,8 @@ def _of_impl(asked: Asked, content: Table, entry: Entry, size: str, impl: str) -
         batch=1,
         context=1,
         dtype=grid.dtype,
-        state_dtype=grid.dtype if way is None else way.state_dtype,
+        # A peer's floor is that of the same work: states as our default way keeps them.
+        state_dtype=(way or content.ways[asked.device][OURS]).state_dtype,
         device=asked.device,
         tokens=asked.tokens or tokens,
         repeats=asked.repeats or repeats,

@@ -55,6 +55,7 @@ def measure(host: Host, case: DecodeCase) -> Decoded:
     session.begin()
     free(case.device)
     notes |= set(reset_peak(case.device))
+    session.warm()
     stretches = tuple(_stretch(session, case) for _ in range(case.repeats))
     weights, states = session.bytes()
     return Decoded(

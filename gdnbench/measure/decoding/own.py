@@ -106,8 +106,11 @@ class OwnSession:
         return found
 
     def begin(self) -> None:
-        """Copy the first row's state to the others; make the graph."""
+        """Copy the first row's state to the others."""
         repeat(self.engine)
+
+    def warm(self) -> None:
+        """Make the graph."""
         self.engine.advance(UNTIMED)
 
     def stretch(self, tokens: int, mark: Callable[[], None]) -> None:

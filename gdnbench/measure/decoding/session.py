@@ -38,7 +38,11 @@ class Session(Protocol):
         ...
 
     def begin(self) -> None:
-        """Put all rows where their prompts end, and generate what is not timed."""
+        """Put all rows where their prompts end."""
+        ...
+
+    def warm(self) -> None:
+        """Generate what is not timed: graphs are captured, steps compiled."""
         ...
 
     def stretch(self, tokens: int, mark: Callable[[], None]) -> None:

@@ -93,6 +93,9 @@ class HubSession:
         return found
 
     def begin(self) -> None:
+        """Nothing: each call begins with the prompts."""
+
+    def warm(self) -> None:
         """Compile the step of one token for the length that is timed."""
         self.host.generate(self.prompts, self.host.case.tokens + 1)
 

@@ -129,7 +129,10 @@ class MambaSession:
         return found
 
     def begin(self) -> None:
-        """The graph is there."""
+        """Nothing: each call begins with the prompts."""
+
+    def warm(self) -> None:
+        """Nothing: the graph is there."""
 
     def stretch(self, tokens: int, mark: Callable[[], None]) -> None:
         """Feed the prompts, unmarked, and generate."""
