@@ -171,8 +171,8 @@ class Engine:
         their rows all the same.
 
         Args:
-            prompts: token ids, of any lengths; they take the place of what the first rows held. None: go on with the
-                rows that were begun, whose numbers then stand for those of prompts.
+            prompts: token ids, of any lengths; they take the place of all that rows held. None: go on with the rows
+                that were begun, whose numbers then stand for those of prompts.
             max_tokens: tokens that are to follow each.
             sampling: `Greedy` (the default) or `Sampling`.
             stop: tokens after which a row is done.
@@ -334,6 +334,14 @@ class Engine:
                     yield Piece(names[row], new, reason)
                 if not open_rows:
                     return
+        except GeneratorExit:
+            raise
+        except BaseException:
+            # Some layers may be a token ahead of others: back to what was told, from where states are computed again.
+            for row, place in told.items():
+                self.rows.lengths[row] = place
+            self._stale |= names.keys()
+            raise
         finally:
             self.fed = self.rows.lengths.tolist()
             ran = self._count - count

@@ -46,7 +46,8 @@ class Demand:
         """Return what a model takes, which may be without memory itself (`gdnbench.models.decoder.on_meta`).
 
         Weights and state are exact but for what layers pad; the workspace is an estimate: what a prefill keeps at once
-        of the widest layer and of the residual stream, and the logits of a step three times.
+        of the widest layer and of the residual stream, and the logits of a step three times. Where a state grows, a
+        prompt goes through whole.
         """
         matrices = {m.weight for m in model.modules() if isinstance(m, Projection)} | {model.embedding.weight}
         weights = sum(p.numel() * (self.dtype if p in matrices else p.dtype).itemsize for p in model.parameters())
@@ -67,6 +68,8 @@ class Demand:
         outputs = max(sum(len(p.weight) for p in m.modules() if isinstance(p, Projection)) for m in _layers(model))
         token = 4 * config.width * wide + 2 * outputs * self.dtype.itemsize
         tokens = min(self.prefill_tokens, self.batch_size * self.capacity)
+        if self.row_bytes(model, 2) > self.row_bytes(model, 1):
+            tokens = max(tokens, self.capacity)
         return tokens * token + 3 * self.batch_size * config.vocab_size * wide + 4 * self.batch_size * self.capacity
 
     def check(self, model: Decoder, device: torch.device, *, held: int = 0) -> None:

@@ -17,7 +17,7 @@ from gdnbench.inference.engine import PREFILL_TOKENS
 from gdnbench.inference.memory import Demand
 from gdnbench.inference.text import TextStream
 from gdnbench.measure import memory
-from gdnbench.models.decoder import on_meta
+from gdnbench.models.decoder import Decoder, on_meta
 from gdnbench.runs.trained import Backend, find_run, load_trained, read_trained, tokenizer_of
 
 
@@ -60,12 +60,15 @@ class Asked:
 
 @dataclass
 class Continuation:
-    """What followed a prompt: its text before any stop text, all tokens, and why it ended (None: by a stop text)."""
+    """What followed a prompt: its text before any stop text, all tokens, and why it ended.
+
+    Why: ``stop``, ``length``, ``capacity`` (`gdnbench.inference.Piece`), or ``interrupted`` by Ctrl-C.
+    """
 
     prompt: str | None
     text: str = ""
     tokens: list[int] = field(default_factory=list)
-    finished: str | None = None
+    finished: str = "interrupted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +134,19 @@ def generate(asked: Asked, show: Callable[[str], None] = lambda text: None) -> G
         prefill_tokens=PREFILL_TOKENS,
     )
     demand.check(on_meta(spec.model), torch.device(asked.device))
-    *_, model = load_trained(store, run_id, **there)
+    try:
+        *_, model = load_trained(store, run_id, **there)
+        engine = _engine(model, demand, asked, run_id)
+        found = _run(run_id, engine, tokenizer, prompts, asked, show)
+        if asked.save_state is not None:
+            engine.save_state(asked.save_state)
+    except torch.OutOfMemoryError as error:
+        raise GdnbenchError(f"the GPU ran out of memory; ask for fewer prompts or tokens ({error})") from error
+    return found
+
+
+def _engine(model: Decoder, demand: Demand, asked: Asked, run_id: str) -> Engine:
+    """Return an engine with what it is to go on from."""
     engine = Engine(
         model,
         batch_size=demand.batch_size,
@@ -145,10 +160,7 @@ def generate(asked: Asked, show: Callable[[str], None] = lambda text: None) -> G
     memory.reset_peak(asked.device)
     if asked.load_state is not None:
         engine.load_state(asked.load_state)
-    found = _run(run_id, engine, tokenizer, prompts, asked, show)
-    if asked.save_state is not None:
-        engine.save_state(asked.save_state)
-    return found
+    return engine
 
 
 def _run(
@@ -164,8 +176,9 @@ def _run(
     texts = [TextStream(tokenizer, asked.stop) for _ in range(count)]
     started = time.perf_counter()
     pieces = engine.generate(prompts or None, asked.max_tokens, sampling=asked.sampling, stop=[tokenizer.separator])
-    first, more = None, 0
-    with contextlib.closing(pieces):
+    first, more, waiting = None, 0, set(range(count))
+    # Who stops listening by Ctrl-C keeps what came, and the state.
+    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(pieces):
         for piece in pieces:
             now = time.perf_counter()
             more += 0 if first is None else len(piece.tokens)
@@ -174,17 +187,17 @@ def _run(
             if text.over:
                 continue
             one.tokens += piece.tokens
-            one.finished = piece.finished
             shown = text.add(_said(piece.tokens, tokenizer), final=piece.finished is not None)
             one.text += shown
             if count == 1:
                 show(shown)
-            if text.over:
-                one.finished = "stop"
-            if all(text.over or one.finished for text, one in zip(texts, found, strict=True)):
+            if text.over or piece.finished is not None:
+                one.finished = "stop" if text.over else str(piece.finished)
+                waiting.discard(piece.prompt)
+            if not waiting:
                 break
     ended, taken = time.perf_counter(), engine.memory()
-    assert first is not None
+    first = first or ended
     return Generated(
         run_id=run_id,
         backends=engine.backends(),

@@ -52,6 +52,30 @@ def test_listening_may_end_early(trained, engine):
     assert held[6:] + rest == reference(trained("hybrid"), prompt, len(held) - 6 + 10)
 
 
+@pytest.mark.parametrize("arch", ["gdn", "hybrid"])
+def test_an_interruption_within_a_step_leaves_no_trace(arch, trained, engine, monkeypatch):
+    tested, prompts, calls = engine(arch), [text(6).tolist(), text(3, 1).tolist()], []
+    serving = tested.network.servings()[-1]
+    step = serving.step
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(serving, "step", interrupted)
+    found = {0: [], 1: []}
+    with pytest.raises(KeyboardInterrupt):
+        for piece in tested.generate(prompts, 30):
+            found[piece.prompt] += piece.tokens
+    assert [len(tokens) for tokens in found.values()] == [9, 9]
+    # Prompts of fewer tokens come first in the batch.
+    more = tested.complete(None, 10)
+    expected = [reference(trained(arch), prompt, 19) for prompt in prompts]
+    assert [found[0] + more[1], found[1] + more[0]] == expected
+
+
 def test_a_row_begins_again_with_another_prompt(trained, engine):
     tested = engine("rwkv7", batch_size=2)
     tested.complete([text(9).tolist(), text(3).tolist()], 30)
@@ -105,7 +129,7 @@ def test_memory_is_counted_and_refused_before_it_is_taken(engine):
     assert real.state == pytest.approx(counted.state, rel=0.05)
     assert real.weights == pytest.approx(counted.weights, rel=0.05)
     model, cpu = on_meta(small("transformer")), torch.device("cpu")
-    huge = dataclasses.replace(tested.demand, batch_size=1 << 12, capacity=1 << 24)
+    huge = dataclasses.replace(tested.demand, batch_size=1 << 18, capacity=1 << 20)
     with pytest.raises(GdnbenchError, match=r"needs [\d,.]+ GiB of state.* fit: batch \d+ .* or capacity \d+") as error:
         huge.check(model, cpu)
     batch, capacity = map(int, re.findall(r"(?:batch|capacity) (\d+)", str(error.value))[2:])
