@@ -57,7 +57,7 @@ def prepared(given: Input, weight: Tensor) -> tuple[Tensor, Tensor | None, Tenso
     total = None if given.add is None else x.new_empty(x.shape)
     normed = None if given.previous is None else weight.new_empty(x.shape)
     launch(
-        prepare_kernel,
+        fused_linear_input_kernel,
         (len(x), len(inputs)),
         **arguments(given),
         inputs=inputs,
@@ -77,7 +77,7 @@ def finished(y: Tensor, wanted: Output) -> Tensor:
     width = y.shape[1] // 2 if swiglu else y.shape[1]
     made = y.new_empty(len(y), width, dtype=wanted.dtype)
     launch(
-        finish_kernel,
+        fused_linear_output_kernel,
         (len(y), triton.cdiv(width, BLOCK)),
         y=y,
         made=made,
@@ -92,7 +92,7 @@ def finished(y: Tensor, wanted: Output) -> Tensor:
 
 
 @triton.jit(do_not_specialize=["eps"])
-def prepare_kernel(
+def fused_linear_input_kernel(
     x, add, norm, norm_bias, gate, previous, mix, inputs, total, normed,
     x_row, add_row, gate_row, previous_row, eps,
     K: tl.constexpr, GROUP: tl.constexpr, GATE_FIRST: tl.constexpr, NORM: tl.constexpr, BLOCK: tl.constexpr,
@@ -114,7 +114,7 @@ def prepare_kernel(
 
 
 @triton.jit(do_not_specialize=["scale"])
-def finish_kernel(
+def fused_linear_output_kernel(
     y, made, width, scale, SWIGLU: tl.constexpr, SQUARED: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr
 ):
     """Program: a block of a row."""

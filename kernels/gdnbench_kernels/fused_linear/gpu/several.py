@@ -40,7 +40,7 @@ def product(inputs: Tensor, weight: Tensor, wanted: Output, tile: DotTile = TILE
     ranges = shares(wanted.mix_rows or (rows,), height, triton.cdiv(rows, height) + len(inputs))
     y = weight.new_empty(inputs.shape[1], rows, dtype=wanted.dtype)
     launch(
-        dot_kernel,
+        fused_linear_dot_kernel,
         (sum(count for _, count, _, _ in ranges),),
         inputs=inputs,
         weight=weight,
@@ -64,7 +64,7 @@ def product(inputs: Tensor, weight: Tensor, wanted: Output, tile: DotTile = TILE
 
 
 @triton.jit(do_not_specialize=["carried", "scale", "batch"])
-def dot_kernel(
+def fused_linear_dot_kernel(
     inputs, weight, y, source, target, carried, batch, scale, rows,
     K: tl.constexpr, RANGES: tl.constexpr, SWIGLU: tl.constexpr, SQUARED: tl.constexpr, ROWS: tl.constexpr,
     COLUMNS: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr, PDL: tl.constexpr,
