@@ -160,6 +160,7 @@ def compare(
     also: AlsoOption = [],
     tokenizer: TokenizerOption = None,
     backend: BackendOption = None,
+    mixer_backend: Annotated[str | None, typer.Option(help="of your mixers' operations alone, such as kda=fla")] = None,
     workers: WorkersOption = None,
     results: ResultsOption = Path("results"),
     reports: ReportsOption = Path("reports"),
@@ -178,6 +179,7 @@ def compare(
         budget=budget,
         table=table,
         seeds=seeds,
+        backend=mixer_backend,
         overrides={"device": device, "corpus": corpus, "tokenizer": tokenizer, "backend": backend, "also": also},
         allow_epochs=allow_epochs,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gdnbench_kernels import backends
 from rich.console import Console
 
 from gdnbench import launch
@@ -17,6 +18,8 @@ from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.files import write_text
 from gdnbench.launch import Chosen
 from gdnbench.models import registry
+from gdnbench.models.config import DEFAULT_BACKEND, parse_backend
+from gdnbench.models.decoder import on_meta
 from gdnbench.outlook import Outlook
 from gdnbench.plan.expand import expand
 from gdnbench.presets import Preset
@@ -72,6 +75,7 @@ class Asked:
         budget: see `parse_budget`; None: the device's.
         table: parametrization table of the variants.
         seeds: number of seeds; None: the preset's.
+        backend: backends of the variants' operations, over the preset's (`kda=fla`); None: the preset's.
         overrides: of the preset, as `gdnbench.launch.choose` takes them.
         allow_epochs: how often a run may see its corpus; None: as the preset has it.
     """
@@ -81,6 +85,7 @@ class Asked:
     budget: str | None = None
     table: str = TABLE
     seeds: int | None = None
+    backend: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     allow_epochs: float | None = None
 
@@ -155,7 +160,7 @@ def prepared(asked: Asked, root: Path, *, look: bool, say: Callable[[str], None]
     check_device_name(device)
     budget = parse_budget(asked.budget, device)
     base = launch.choose(budget.preset, **asked.overrides)
-    settings: dict[str, Any] = {"budget": budget, "table": asked.table, "seeds": asked.seeds}
+    settings: dict[str, Any] = {"budget": budget, "table": asked.table, "seeds": asked.seeds, "backend": asked.backend}
     against = [registry.resolve(name) if name.endswith(".py") else name for name in asked.against]
     preset_of(base.preset, [], against, **settings)  # a mistake in what is asked is told before the checks
     preset, variants = fitting(base.preset, examined(asked.mixers, look, say), against, **settings)
@@ -164,6 +169,8 @@ def prepared(asked: Asked, root: Path, *, look: bool, say: Callable[[str], None]
     chosen = Chosen(preset=preset, set=f"compare-{names}-{base.preset.name}{budget.name}{suffix}")
     chosen = launch.repeating(chosen, asked.allow_epochs)
     launch.check_machine(chosen)
+    for line in slow_operations(preset) if preset.device == "cuda" else ():
+        say(line)
     given = [*(variant.given for variant in variants if not variant.problems), *asked.against]
     return Prepared(
         chosen=chosen,
@@ -216,6 +223,7 @@ def preset_of(
     budget: Budget,
     table: str = TABLE,
     seeds: int | None = None,
+    backend: str | None = None,
 ) -> Preset:
     """Return the preset of a comparison: another preset's, with the arms ``against`` and those of the variants.
 
@@ -228,6 +236,7 @@ def preset_of(
         budget: training tokens in place of the preset's.
         table: parametrization table of the variants.
         seeds: number of seeds; None: the preset's.
+        backend: backends of the variants' operations, over the preset's; None: the preset's.
 
     Raises:
         GdnbenchError: the preset has no comparison, or a baseline does not exist.
@@ -235,7 +244,8 @@ def preset_of(
     comparison = next((e for e in base.experiments if e.kind == "comparison"), None)
     if comparison is None:
         raise GdnbenchError(f"preset {base.name} has no comparison; its size cannot be used for one")
-    own = [Arm(name=name, arch=name, table=table) for name in variants]
+    model = {} if backend is None else {"backend": parse_backend(backend)}
+    own = [Arm(name=name, arch=name, table=table, model=model) for name in variants]
     others = [_baseline(base, comparison, name) for name in against]
     arms = tuple({arm.name: arm for arm in (*others, *own)}.values())
     changes: dict[str, Any] = {"arms": arms, "title": f"At a matched budget ({base.title})"}
@@ -328,6 +338,17 @@ def fitting(
         checked.append(variant)
     usable = [variant.name for variant in checked if not variant.problems]
     return preset_of(base, usable, against, **settings), checked
+
+
+def slow_operations(preset: Preset) -> list[str]:
+    """Return, of each arm, the operations with kernels that its backends leave to plain PyTorch."""
+    lines = []
+    for spec in {spec.arm: spec for spec in expand(preset, {}).runs}.values():
+        plain = [name for name, impl in on_meta(spec.model).backends().items() if impl == DEFAULT_BACKEND]
+        others = {name: sorted({*backends.names(name)} - {DEFAULT_BACKEND, "reference"}) for name in plain}
+        choices = [f"{name}={'|'.join(known)}" for name, known in sorted(others.items()) if known]
+        lines += [f"{spec.arm} computes in plain PyTorch what has kernels: {', '.join(choices)}"] if choices else []
+    return lines
 
 
 def hours(outlook: Outlook) -> float:

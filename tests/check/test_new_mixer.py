@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -74,3 +76,19 @@ def test_a_check_that_is_not_there(planted):
         check(planted("mine"), only=["casuality"])
     with pytest.raises(GdnbenchError, match="no such file"):
         check(planted("other").with_name("none.py"))
+
+
+def test_the_mixer_of_the_readme(tmp_path):
+    """Written by the README alone."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class MyMixer" in block]
+    path = tmp_path / "my_mixer.py"
+    path.write_text(code)
+    report = check(path, only=EVERYTHING)
+    assert not report.failed, "\n".join(report.lines())
+
+
+def test_the_readme_names_every_check():
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = text.partition("### What is checked")[2].partition("### What is compared")[0]
+    assert {name for name in CHECKS if f"`{name}`" not in table} == set()
