@@ -31,12 +31,16 @@ class HubHost:
         options: Mapping[str, Any] | None = None,
     ):
         self.case, self.said, self.mixer, self.options = case, what_ran, mixer, dict(options or {})
-        self.model: Any = model.to(device=case.device, dtype=getattr(torch, case.dtype)).eval()
-        # Sequences end where the bench says.
-        self.model.generation_config.eos_token_id = None
-        self.model.generation_config.pad_token_id = 0
+        model.to(device=case.device, dtype=getattr(torch, case.dtype)).eval()
+        self.model: Any = model
+        self._open_end()
         self.params_total = sum(parameter.numel() for parameter in model.parameters())
         self.params_non_embedding = self.params_total - table_numbers(self.model)
+
+    def _open_end(self) -> None:
+        """Let sequences end where the bench says, whatever token comes."""
+        chosen = self.model.generation_config
+        chosen.eos_token_id, chosen.pad_token_id = None, 0
 
     def check(self) -> Gate:
         """Say whether tokens come out, as many as asked for."""
