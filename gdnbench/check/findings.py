@@ -58,7 +58,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """Return what people read: the checks that passed in short, every finding in full, and the totals."""
-        lines = []
+        lines: list[str] = []
         for one in self.checked:
             lines += self._lines(one)
         passed = sum(one.outcome == "ok" for one in self.checked)

@@ -57,7 +57,7 @@ class Subject:
         rng = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter += noise * torch.randn(parameter.shape, generator=rng, dtype=torch.float64).to(dtype)
+                parameter.add_(torch.randn(parameter.shape, generator=rng, dtype=torch.float64).to(dtype), alpha=noise)
         return model
 
     @functools.cached_property

@@ -1,6 +1,7 @@
 """Tests of NewMixer: all checks of `gdnbench check`, and its equation. Run it with `pytest`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -20,7 +21,7 @@ def test_all_checks_pass() -> None:
 def test_it_computes_its_equation() -> None:
     """S_t = e^{g_t} S_{t-1} + k_t v_t^T and o_t = S_t^T q_t, written out here for one head after another."""
     config = ModelConfig(arch=resolve(str(FILE)), width=32, base_width=16, depth=1)
-    mixer = build_decoder(config, Parametrization(), seed=0).double().block_list()[0].mixer
+    mixer: Any = build_decoder(config, Parametrization(), seed=0).double().block_list()[0].mixer
     x = torch.randn(7, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     q, k, v = (x @ getattr(mixer, name).weight.T for name in ("q_proj", "k_proj", "v_proj"))
     g = -F.softplus(x @ mixer.f_proj.weight.T + mixer.fading)
