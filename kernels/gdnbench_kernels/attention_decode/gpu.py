@@ -24,6 +24,8 @@ MOST_PARTS = 128
 WARP_TILE = 1024  # elements of keys, and as many of values, that a warp takes at once
 WARP_COMBINED = 1024  # elements of parts that it puts together at once
 STAGES = 3
+AHEAD = 2  # blocks after the first that are asked for before the kernel before has ended
+LINE_BYTES = 128  # of a cache line
 _INTERPRETED = tl.constexpr(knobs.runtime.interpret)
 LOWEST = tl.constexpr(-1e30)  # what no score falls below; as -inf, but its differences are numbers
 DOT_ROWS = 16  # the least rows of a matrix product
@@ -125,6 +127,9 @@ def attention_decode(
         BP=max(1, how.warps * WARP_COMBINED // half_block(dim)),
         SETTLED=settled,
         STAGES=how.stages,
+        AHEAD=AHEAD if settled else 0,
+        LINES=triton.next_power_of_2(triton.cdiv(dim * keys.element_size(), LINE_BYTES)),
+        LINE=LINE_BYTES // keys.element_size(),
         num_warps=how.warps,
         maxnreg=REGISTERS,
         **overlapping(inputs.device),
@@ -143,7 +148,8 @@ def attention_decode_kernel(
     capacity, key_heads, parts, scale, eps,
     D: tl.constexpr, BH: tl.constexpr, GROUP: tl.constexpr, BG: tl.constexpr, SIZE: tl.constexpr,
     CUT: tl.constexpr, BN: tl.constexpr, BP: tl.constexpr,
-    SETTLED: tl.constexpr, STAGES: tl.constexpr, PDL: tl.constexpr,
+    SETTLED: tl.constexpr, STAGES: tl.constexpr, AHEAD: tl.constexpr, LINES: tl.constexpr, LINE: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """Program (part, key head, row). Halves of a head, which the rotation mixes, are tensors of their own, a and b."""
     HALF: tl.constexpr = D // 2
@@ -177,6 +183,13 @@ def attention_decode_kernel(
     k_b = tl.load(from_k + HALF, mask=here, other=0.0)
     v_a = tl.load(from_v, mask=here, other=0.0)
     v_b = tl.load(from_v + HALF, mask=here, other=0.0)
+    if PDL and AHEAD > 0:
+        later = BN + tl.arange(0, AHEAD * BN)
+        line = tl.arange(0, LINES) * LINE
+        there = (start + later < end)[:, None] & (line < D)[None, :]
+        later = start.to(tl.int64) + later
+        _ask(keys + later[:, None] * keys_ss + line[None, :], there)
+        _ask(values + later[:, None] * values_ss + line[None, :], there)
     turns = length.to(tl.float64) * tl.load(frequencies + channel, mask=inside, other=0.0)
     angle = ((turns - tl.floor(turns + 0.5)) * 6.283185307179586).to(tl.float32)
     cos, sin = _approximate(angle)
@@ -268,6 +281,19 @@ def attention_decode_kernel(
                 whole = ((row * key_heads + head) * GROUP + g) * parts
                 to_o = o + (head * GROUP + g) * D
                 _combine(partial + whole * D, sums + 2 * whole, to_o, filled_parts, channel, inside, HALF, BP)
+
+
+@triton.jit
+def _ask(place, inside):
+    """Have cache lines brought into the second cache, and go on."""
+    tl.inline_asm_elementwise(
+        "{ .reg .pred p; setp.ne.u32 p, $2, 0; @p prefetch.global.L2 [$1]; mov.u32 $0, 0; }",
+        constraints="=r,l,r",
+        args=[place.to(tl.int64), inside.to(tl.int32)],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
+    )
 
 
 @triton.jit
