@@ -17,7 +17,7 @@ from gdnbench.models.mixer import Mixer, Shared, State
 from gdnbench.models.norm import LayerNorm, RMSNorm, as_arguments, l2_normalize
 from gdnbench.models.projection import ALIGNED, Projection
 from gdnbench.models.roles import Init, Multiplier, Role, constant, curve, declare, normal
-from gdnbench.models.serving import Serving, Slots, StepByStep, pack
+from gdnbench.models.serving import Serving, Slots, StepByStep, keeps, pack
 from gdnbench.models.token_shift import mix_curve, shift
 
 # The decay of a token is exp(-e^-0.5 sigmoid(...)), so at least 0.545 (section 4.1).
@@ -142,7 +142,9 @@ class TimeMix(Mixer):
         return y[:, 0], {"last": x, "memory": memory}
 
     def serve(self, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float = 1.0) -> Serving:
-        """Return the layer in three operations a token."""
+        """Return the layer in three operations a token; a variant that computes otherwise is served by its steps."""
+        if not keeps(self, TimeMix, "_inputs", "_output"):
+            return super().serve(norm, slots, factor=factor)
         return TimeMixServing(self, norm, slots, factor=factor)
 
     def _inputs(self, x: Tensor, state: State | None, shared: Shared | None) -> tuple[Tensor, ...]:

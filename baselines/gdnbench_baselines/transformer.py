@@ -19,7 +19,7 @@ from gdnbench.models.mixer import Mixer, Shared, State
 from gdnbench.models.norm import LayerNorm, RMSNorm, as_arguments, norm_and_gate
 from gdnbench.models.projection import ALIGNED, Projection, project
 from gdnbench.models.roles import Multiplier, normal
-from gdnbench.models.serving import Serving, Slots, pack
+from gdnbench.models.serving import Serving, Slots, keeps, pack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,12 @@ class Attention(Mixer):
         return self.o_proj(o.flatten(2)), None if state is None else new
 
     def serve(self, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float = 1.0) -> Serving:
-        """Return the layer in three operations a token, over caches that are as long as they may become."""
+        """Return the layer in three operations a token, over caches that are as long as they may become.
+
+        A variant that computes otherwise is served by its steps.
+        """
+        if not keeps(self, Attention, "_rotation", "frequencies"):
+            return super().serve(norm, slots, factor=factor)
         return AttentionServing(self, norm, slots, factor=factor)
 
     def _convs(self) -> list[ShortConvolution]:

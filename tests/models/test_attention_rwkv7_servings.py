@@ -9,7 +9,7 @@ from gdnbench_kernels.wkv7_decode import Maps
 from gdnbench.errors import GdnbenchError
 from gdnbench.models.norm import LayerNorm, RMSNorm
 from gdnbench.models.projection import Projection
-from gdnbench.models.serving import Slots
+from gdnbench.models.serving import RowByRow, Slots, StepByStep
 
 LAYERS = {
     "attention": ("transformer", {"heads": 2}),
@@ -135,6 +135,13 @@ def test_a_prompt_goes_into_the_buffers_and_matrices_are_held_once(name, layer):
     serving.load(slice(1, 3), carried)
     assert_same_state(serving.unload(slice(1, 3)), state)
     assert not any(buffer[0].any() for buffer in serving.state.values())
+
+
+@pytest.mark.parametrize(("name", "method"), [("attention", "frequencies"), ("rwkv7", "_output")])
+def test_a_variant_that_computes_otherwise_is_served_by_its_steps(name, method, layer):
+    kind = type(layer)
+    layer.__class__ = type("Variant", (kind,), {method: lambda self, *rest: getattr(kind, method)(self, *rest)})
+    assert type(layer.serve(norm_of("rms", layer.width), slots_of([0]))) in (StepByStep, RowByRow)
 
 
 def test_rows_of_different_lengths_have_no_state_in_common(tiny_decoder):
