@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gdnbench.configuration import from_mapping
-from gdnbench.data.tasks import Recall, Words, is_task, open_task
+from gdnbench.data.tasks import Recall, Words, open_task
 from gdnbench.data.vocabulary import vocabulary_of
 from gdnbench.errors import GdnbenchError
 from gdnbench.models import registry
@@ -28,7 +28,7 @@ from gdnbench.plan.spec import (
 from gdnbench.plan.states import match_state
 from gdnbench.presets import Arm, Experiment, Preset
 from gdnbench.presets.load import START_SECTIONS
-from gdnbench.presets.schema import SWEEPS
+from gdnbench.presets.schema import SWEEPS, is_task
 
 
 def base_spec(preset: Preset, experiment: Experiment, arm: Arm, width: int) -> RunSpec:

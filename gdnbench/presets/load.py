@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from gdnbench.configuration import from_mapping, read_yaml
-from gdnbench.data.tasks import is_task
 from gdnbench.errors import GdnbenchError, unknown
-from gdnbench.presets.schema import SWEEPS, Arm, Experiment, Preset, Slice
+from gdnbench.presets.schema import SWEEPS, Arm, Experiment, Preset, Slice, is_task
 
 T = TypeVar("T")
 FOLDER = Path(__file__).parent

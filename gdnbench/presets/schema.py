@@ -9,6 +9,11 @@ from gdnbench.claims.cards import ClaimCard
 Dtype = Literal["float32", "float64", "bfloat16"]
 
 
+def is_task(corpus: str) -> bool:
+    """Return whether a corpus is a synthetic task by its name (`gdnbench.data.tasks`)."""
+    return corpus.startswith("task:")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Vary:
     """An option by which an arm's state grows: ``mixer.option``, in multiples of ``step`` (what kernels serve)."""

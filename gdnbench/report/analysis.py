@@ -45,6 +45,11 @@ class Analysis:
     lengths: tuple[LengthStudy, ...]
     verdicts: tuple[Verdict, ...]
 
+    @property
+    def tests_claims(self) -> bool:
+        """Whether the set is there for claims of the sources: what a study of tasks alone is not."""
+        return bool(self.study.cards) or not self.tasks
+
 
 def analyse(study: Study) -> Analysis:
     """Fit and judge everything in a study."""

@@ -28,25 +28,33 @@ def build_page(analysis: Analysis, command: str) -> Page:
         return _timing_page(study, command)
     title = " and ".join(dict.fromkeys(preset.title for preset in study.presets)) or f"Report of the set {study.name}"
     if about := about_variants(study):
-        sections = (variants(analysis, about), measures(analysis), reproduce(analysis, command))
+        sections: tuple[Section, ...] = (variants(analysis, about), measures(analysis), reproduce(analysis, command))
         return Page(
             title=title,
             subtitle=f"Variants and baselines on one budget, in the set {study.name}",
             sections=(*_numbered(sections), appendix(analysis)),
         )
+    on_tasks = tasks(analysis)
+    if on_tasks is not None and not analysis.tests_claims:
+        sections = (summary(analysis), on_tasks, measures(analysis), reproduce(analysis, command))
+        return Page(
+            title=title,
+            subtitle=f"Tasks on which linear models and Transformers are known to differ, in the set {study.name}",
+            sections=(*_numbered(sections), appendix(analysis)),
+        )
+    sections = (
+        summary(analysis),
+        article(analysis),
+        transfer(analysis),
+        measures(analysis),
+        *filter(None, [on_tasks]),
+        ledger(analysis),
+        reproduce(analysis, command),
+    )
     return Page(
         title=title,
         subtitle=f"Claims of arXiv 2606.04048 (Liu, Gu) and of the article on it, tested in the set {study.name}",
-        sections=(
-            summary(analysis),
-            article(analysis),
-            transfer(analysis),
-            measures(analysis),
-            *filter(None, [tasks(analysis)]),
-            ledger(analysis),
-            reproduce(analysis, command),
-            appendix(analysis),
-        ),
+        sections=(*_numbered(sections), appendix(analysis)),
     )
 
 

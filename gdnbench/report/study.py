@@ -9,8 +9,7 @@ from typing import Any
 
 from gdnbench.claims import ClaimCard
 from gdnbench.configuration import canonical_json, from_mapping, read_yaml
-from gdnbench.data.tasks import is_task
-from gdnbench.presets.schema import OVER_WIDTH, Arm, Experiment, Preset
+from gdnbench.presets.schema import OVER_WIDTH, Arm, Experiment, Preset, is_task
 from gdnbench.results import Record, Store
 
 # Kinds whose runs begin with the checkpoint of another run of the experiment.

@@ -7,6 +7,7 @@ from gdnbench.presets.schema import Arm, Experiment, Match, Preset, Vary
 from gdnbench.report import numbers
 from gdnbench.report.analysis import analyse
 from gdnbench.report.content import Bullets, Figures, Table, Text
+from gdnbench.report.page import build_page
 from gdnbench.report.sections.tasks import tasks
 from gdnbench.report.study import Study
 from gdnbench.results import Store
@@ -127,6 +128,13 @@ def test_perplexity_beyond_the_training_length(section):
     assert table.columns[-1] == "perplexity a token in windows of 256 (4.00 x training)"
     (row,) = table.rows
     assert [cell.value for cell in row.cells[-2:]] == pytest.approx([2.718281828**2, 2.718281828**3], rel=1e-6)
+
+
+def test_a_page_of_tasks_alone_is_not_about_claims(study):
+    titles = [section.title for section in build_page(analyse(study), "command").sections]
+    assert [title.partition(".")[0] for title in titles[:-1]] == ["1", "2", "3", "4"]
+    assert titles[1] == "2. Tasks: recall, state tracking, length"
+    assert not any("laims" in title for title in titles)
 
 
 def test_a_set_without_tasks_has_no_such_section(builder):

@@ -10,7 +10,6 @@ from gdnbench.data.tasks.task import NOT_ASKED, Case, Sequences, Task
 from gdnbench.data.tasks.words import Words
 from gdnbench.errors import unknown
 
-PREFIX = "task:"
 _TASKS: dict[str, tuple[type[Recall] | type[Words], dict[str, Any]]] = {
     "mqar": (Recall, {}),
     "parity": (Words, {"group": "z2"}),
@@ -27,19 +26,13 @@ __all__ = [
     "TaskCorpus",
     "TaskSampler",
     "Words",
-    "is_task",
     "open_task",
 ]
 
 
-def is_task(corpus: str) -> bool:
-    """Return whether a corpus is a task by its name."""
-    return corpus.startswith(PREFIX)
-
-
 def open_task(corpus: str, options: Mapping[str, Any], where: str) -> Recall | Words:
     """Return the task ``task:<name>`` with these options; raise with the nearest names where there is none such."""
-    name = corpus.removeprefix(PREFIX)
+    name = corpus.partition(":")[2]
     if name not in _TASKS:
         raise unknown("task", name, _TASKS)
     kind, fixed = _TASKS[name]

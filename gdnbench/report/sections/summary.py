@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from gdnbench.presets.schema import is_task
 from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Block, Bullets, Section, Text
@@ -22,14 +23,15 @@ def summary(analysis: Analysis) -> Section:
     if study.records:
         blocks.append(Text(text=f"{hardware(study.records)} {data(study.records)}"))
     blocks += [Text(text=text, runs=runs) for text, runs in matching(analysis)]
-    blocks.append(Text(text=verdict_counts(analysis)))
+    if analysis.tests_claims:
+        blocks.append(Text(text=verdict_counts(analysis)))
     if found := findings(analysis):
         blocks.append(Bullets(items=tuple(found)))
     blocks += warnings(analysis)
     untested = [verdict.claim for verdict in analysis.verdicts if verdict.card is None]
     if len(untested) < len(analysis.verdicts):
         blocks.append(verdict_table(analysis.verdicts))
-    if untested:
+    if untested and analysis.tests_claims:
         blocks.append(Text(text=f"No experiment of this set tests {numbers.listed(untested)}."))
     return Section(anchor="summary", title="1. Summary", blocks=blocks)
 
@@ -62,14 +64,16 @@ def hardware(records: Iterable[Record]) -> str:
 
 def data(records: Iterable[Record]) -> str:
     """Return the sentence on corpora and tokenizers with their hashes."""
-    shown = sorted(
-        {
-            f"{record.spec['data']['corpus']} (hash {_short(record.data.get('corpus_hash'))}) with the tokenizer "
-            f"{record.spec['data']['tokenizer']} (hash {_short(record.data.get('tokenizer_hash'))})"
-            for record in records
-        }
-    )
-    return f"Text: {numbers.listed(shown)}."
+    texts, tasks = set(), set()
+    for record in records:
+        name = f"{record.spec['data']['corpus']} (hash {_short(record.data.get('corpus_hash'))})"
+        if is_task(name):
+            tasks.add(name)
+        else:
+            tokenizer = f"{record.spec['data']['tokenizer']} (hash {_short(record.data.get('tokenizer_hash'))})"
+            texts.add(f"{name} with the tokenizer {tokenizer}")
+    found = {"Text": texts, "Tasks": tasks}
+    return " ".join(f"{kind}: {numbers.listed(sorted(names))}." for kind, names in found.items() if names)
 
 
 def matching(analysis: Analysis) -> list[tuple[str, tuple[str, ...]]]:

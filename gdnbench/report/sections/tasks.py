@@ -33,7 +33,7 @@ def tasks(analysis: Analysis) -> Section | None:
     for lengths in analysis.lengths:
         blocks += [Heading(text=f"Loss by position: {lengths.experiment.title or lengths.experiment.name}")]
         blocks += _lengths(lengths, analysis.study)
-    return Section(anchor="tasks", title="Tasks: recall, state tracking, length", blocks=blocks)
+    return Section(anchor="tasks", title="5. Tasks: recall, state tracking, length", blocks=blocks)
 
 
 def _task(found: TaskStudy) -> list[Block]:

@@ -31,7 +31,7 @@ def left(study: Study) -> list[str]:
     follow = f" and about {more:.0f} that follow from their losses" if more else ""
     return [
         f"This set is not complete: {numbers.plural(int(todo), 'run')}{follow} are left, about "
-        f"{numbers.significant(hours, 2)} hours of work; section 6 lists them with their commands."
+        f"{numbers.significant(hours, 2)} hours of work; a table below lists them with their commands."
     ]
 
 

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from gdnbench.data.tasks import is_task
 from gdnbench.presets import Preset
+from gdnbench.presets.schema import is_task
 from gdnbench.report import numbers
 from gdnbench.report.content import Row, Table, plain
 from gdnbench.report.study import Study
