@@ -52,7 +52,7 @@ def product(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
         BLOCK=chosen.BLOCK,
         DEPTH=chosen.DEPTH,
         AHEAD=chosen.AHEAD if overlap["PDL"] else 0,
-        EARLY=chosen.EARLY,
+        LEAD=chosen.LEAD,
         num_warps=chosen.num_warps,
         **overlap,
     )
@@ -89,11 +89,9 @@ def fused_linear_kernel(
     x_row, add_row, gate_row, previous_row, scale, eps, rows,
     K: tl.constexpr, GROUP: tl.constexpr, GATE_FIRST: tl.constexpr, NORM: tl.constexpr, RANGES: tl.constexpr,
     SWIGLU: tl.constexpr, SQUARED: tl.constexpr, B: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-    DEPTH: tl.constexpr, AHEAD: tl.constexpr, EARLY: tl.constexpr, PDL: tl.constexpr,
+    DEPTH: tl.constexpr, AHEAD: tl.constexpr, LEAD: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Program: tiles of rows of one range, so many programs apart."""
-    if EARLY:
-        pdl.launch_dependents(PDL)
     program = tl.program_id(0)
     first, step, end, which = share_of(program, RANGES, ROWS)
     # Halves are kept by two in a word: kept apart they would be taken apart, and so waited for, when they are loaded.
@@ -106,6 +104,8 @@ def fused_linear_kernel(
         tiles = tiles + (load_tile(words, first + i * step, end, rows, K // PACKED, SWIGLU, ROWS, BLOCK // PACKED),)
     for i in tl.static_range(AHEAD):
         prefetch_tile(weight, first + (DEPTH + i) * step, end, rows, K, SWIGLU, ROWS)
+    if first + (DEPTH + AHEAD + LEAD) * step >= end:
+        pdl.launch_dependents(PDL)
     constants = read_constants(norm, norm_bias, mix, which, K, NORM, BLOCK)
     pdl.wait(PDL)
     inputs = ()
@@ -120,9 +120,8 @@ def fused_linear_kernel(
             copy(source, target, carried)
     # A slot of registers is loaded again as soon as it has been used, and never copied, which would wait for loads.
     for row in range(first, end, DEPTH * step):
-        if not EARLY:
-            if row + (2 * DEPTH + AHEAD) * step >= end:
-                pdl.launch_dependents(PDL)
+        if row + (DEPTH + AHEAD + LEAD) * step >= end:
+            pdl.launch_dependents(PDL)
         for i in tl.static_range(DEPTH):
             here = row + i * step
             # In a branch, lest the compiler mix up tiles, and wait for one before it loads another. Before the load,

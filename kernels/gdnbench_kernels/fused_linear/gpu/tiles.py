@@ -18,7 +18,8 @@ class Tile:
         BLOCK: columns of one load.
         DEPTH: tiles in registers, on their way or in use.
         AHEAD: further tiles on their way to L2.
-        EARLY: whether the next kernel may start at once, or only when the last tiles are on their way.
+        LEAD: tiles that are not on their way yet when the next kernel may start, and ask for its own: so few that what
+            it asks for does not leave L2 before it is read.
         num_warps: of a program.
         programs: on each SM.
     """
@@ -26,8 +27,8 @@ class Tile:
     ROWS: int
     BLOCK: int
     DEPTH: int = 2
-    AHEAD: int = 4
-    EARLY: bool = True
+    AHEAD: int = 2
+    LEAD: int = 0
     num_warps: int = 4
     programs: int = 2
 
