@@ -7,21 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from gdnbench.configuration import from_mapping, read_yaml
+from gdnbench.environment import PACKAGE
+from gdnbench.models import registry
 from gdnbench.models.parametrization import table_names
 from gdnbench.plan.sections import merged
 from gdnbench.plan.spec import RunSpec
 
 FILE = Path(__file__).with_name("cases.yaml")
+ROOT = PACKAGE.parent
+EXAMPLES = ROOT / "examples"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprints:
-    """Models under every table, and ``variants`` under ``variant_tables``, each by every optimizer."""
+    """Models under every table, ``variants`` and ``examples`` under ``variant_tables``, each by every optimizer."""
 
     shared: Mapping[str, Any]
     optimizers: tuple[Mapping[str, Any], ...]
     models: Mapping[str, Mapping[str, Any]]
     variants: Mapping[str, Mapping[str, Any]]
+    examples: tuple[str, ...]
     variant_tables: tuple[str, ...]
 
 
@@ -45,13 +50,24 @@ def fingerprints() -> dict[str, RunSpec]:
     """Return the runs that give a fingerprint, by name: model, table, optimizer."""
     content = _document().fingerprints
     chosen = [*itertools.product(content.models.items(), table_names())]
-    chosen += itertools.product(content.variants.items(), content.variant_tables)
+    variants = dict(content.variants) | {str(path.name): {"arch": registry.add_file(path)} for path in examples()}
+    chosen += itertools.product(variants.items(), content.variant_tables)
     found = {}
     for ((name, model), table), optimizer in itertools.product(chosen, content.optimizers):
         label = f"{name}, {table}, {optimizer['name']}"
         own = {"model": model, "parametrization": {"table": table}, "optimizer": optimizer}
         found[label] = _spec(label, content.shared, own)
     return found
+
+
+def examples() -> list[Path]:
+    """Return the files of the examples' mixers; none where the package lies outside a checkout."""
+    return [ROOT / name for name in _document().fingerprints.examples] if EXAMPLES.is_dir() else []
+
+
+def elsewhere(case: str) -> bool:
+    """Whether a stored case is of an example that is not here."""
+    return ".py, " in case and not EXAMPLES.is_dir()
 
 
 def trainings() -> dict[str, RunSpec]:

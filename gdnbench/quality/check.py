@@ -13,6 +13,7 @@ import torch
 from gdnbench.environment import usable_cores
 from gdnbench.errors import GdnbenchError
 from gdnbench.measure.regression.aligned import aligned
+from gdnbench.models import registry
 from gdnbench.plan.spec import RunSpec
 from gdnbench.quality import cases
 from gdnbench.quality.fingerprint import fingerprint
@@ -66,6 +67,7 @@ def check(
         difference
         for part in parts
         for name in dict.fromkeys([*now[part], *stored.parts.get(part, {})])
+        if not cases.elsewhere(name)
         for difference in differences(
             name, stored.parts.get(part, {}).get(name, {}), now[part].get(name, {}), PARTS[part].tolerance
         )
@@ -95,13 +97,19 @@ def _computed(parts: Sequence[str], progress: Callable[[str], object]) -> dict[s
     found: dict[str, dict[str, Values]] = {part: {} for part in parts}
     workers = max(1, min(MOST_WORKERS, usable_cores()))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
         answers = pool.map(_case, todo)
         for index, ((part, name, _), values) in enumerate(zip(todo, answers, strict=True), 1):
             found[part][name] = values
             if index % EVERY == 0:
                 progress(f"{index} of {len(todo)} cases")
     return found
+
+
+def _begin() -> None:
+    torch.set_num_threads(1)
+    for path in cases.examples():
+        registry.add_file(path)
 
 
 def _case(asked: tuple[str, str, RunSpec]) -> Values:
@@ -113,11 +121,13 @@ def _case(asked: tuple[str, str, RunSpec]) -> Values:
 
 
 def _merged(stored: Mapping[str, Values], now: Mapping[str, Values], changed: Iterable[str]) -> dict[str, Values]:
-    return {name: now[name] if name in changed else stored[name] for name in now}
+    kept = {name: values for name, values in stored.items() if cases.elsewhere(name)}
+    return {name: now[name] if name in changed else stored[name] for name in now} | kept
 
 
 def _counted(now: Mapping[str, Mapping[str, Values]]) -> str:
-    return ", ".join(f"{len(cases)} {part} (to {PARTS[part].tolerance:g} of a number)" for part, cases in now.items())
+    said = [f"{len(some)} {part} (to {PARTS[part].tolerance:g} of a number)" for part, some in now.items()]
+    return ", ".join(said) + ("" if cases.examples() else "; the examples' mixers are not here, and left out")
 
 
 def _table(found: Sequence[Difference], shown: int) -> list[str]:

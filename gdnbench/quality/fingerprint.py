@@ -1,8 +1,8 @@
 """A fingerprint of a model's mathematics: losses of ten steps in float64, gradient norms by role, and its counts.
 
-All of a step is in it: starts, tables, the model, the optimizer, the schedule; then the model's form for one token. Sums
-in another order move it by about 1e-13 of its size, since neither the rates nor AdamW's epsilon let rounding grow; so
-it is the same on every machine.
+All of a step is in it: starts, tables, the model, the optimizer, the schedule; then the model's form for one token.
+Sums in another order move it by about 1e-13 of its size, since neither the rates nor AdamW's epsilon let rounding grow;
+so it is the same on every machine.
 """
 
 import contextlib

@@ -39,7 +39,14 @@ def test_every_case_is_stored_and_every_mixer_has_one(stored):
     assert set(stored["fingerprints"]) == set(cases.fingerprints())
     assert set(stored["trainings"]) == set(cases.trainings())
     archs = {spec.model.arch for spec in cases.fingerprints().values()}
+    assert {"kimi_delta", "gdn_negative"} <= archs
     assert archs >= {name for name in registry.names() if registry.find(name).__module__.startswith("gdnbench_")}
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+    """The examples' mixers are known to these tests alone."""
+    monkeypatch.setattr(registry, "_added", dict(registry._added))
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +142,14 @@ def test_an_update_prints_old_new_and_reason_and_keeps_what_did_not_change(few, 
 def test_an_update_needs_its_reason(few, wrong):
     with pytest.raises(GdnbenchError, match="go together"):
         check.check(**few, **wrong)
+
+
+def test_where_there_is_no_checkout_the_examples_are_left_out(stored, monkeypatch, tmp_path):
+    monkeypatch.setattr(cases, "EXAMPLES", tmp_path / "none")
+    left = set(stored["fingerprints"]) - set(cases.fingerprints())
+    assert left
+    assert all(map(cases.elsewhere, left))
+    assert not any(map(cases.elsewhere, cases.fingerprints()))
 
 
 def test_values_that_are_damaged_say_what_makes_them(tmp_path):
