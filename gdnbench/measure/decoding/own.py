@@ -137,11 +137,14 @@ class OwnSession:
 
 def repeat(engine: Engine) -> None:
     """Put all rows where the first one is."""
-    rows, state = engine.rows, engine.network.unload(0)
+    rows, others = engine.rows, len(engine.fed) - 1
     for buffer in (rows.tokens, rows.lengths, rows.logits):
         buffer[1:] = buffer[0]  # lengths before states: a layer's ring begins where its row's length says
-    for row in range(1, len(engine.fed)):
-        engine.network.load(row, state)
+    for serving in engine.network.servings() if others else ():
+        state = serving.unload(slice(0, 1))
+        serving.load(
+            slice(1, 1 + others), {n: t.expand(others, *t.shape[1:]) if t.ndim else t for n, t in state.items()}
+        )
     engine.fed, engine.waits = [engine.fed[0]] * len(engine.fed), [engine.waits[0]] * len(engine.fed)
 
 

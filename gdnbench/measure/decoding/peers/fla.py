@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 import torch
+from gdnbench_kernels import requirements
 from gdnbench_kernels.ssd.impl import mamba_ssm
 
 from gdnbench.measure.decoding.case import DecodeCase
@@ -21,8 +22,7 @@ def host(case: DecodeCase) -> HubHost:
     """Return its model."""
     torch.manual_seed(case.seed)
     # Its Mamba-2 imports operators of mamba-ssm, whose own import wants parts that they do not.
-    with mamba_ssm.bare_package() if case.model.arch == "mamba2" else contextlib.nullcontext():
+    with mamba_ssm.bare_package() if requirements.version("mamba-ssm") else contextlib.nullcontext():
         model: Any = fla.build(case.model, generates=True)
-    inner = model.backbone if case.model.arch == "mamba2" else model.model
-    mixer = inner.layers[0].mixer if case.model.arch == "mamba2" else inner.layers[0].attn
-    return HubHost(case, model, fla.what_ran, mixer=mixer)
+    first = model.base_model.layers[0]
+    return HubHost(case, model, fla.what_ran, mixer=getattr(first, "attn", None) or first.mixer)
