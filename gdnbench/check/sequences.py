@@ -11,9 +11,9 @@ from gdnbench.check.findings import Finding
 from gdnbench.check.subject import VOCABULARY, Subject, mixers
 from gdnbench.models.decoder import Decoder
 
-# Around the borders of chunks of 16, 32, 64 and 128 tokens.
-LENGTHS = (2, 17, 65, 130)
-POSITIONS = (1, 2, 15, 16, 17, 32, 33, 63, 64, 65, 127, 128, 129)
+# Around the borders of chunks of 16, 32, 64, 128 and 256 tokens.
+LENGTHS = (2, 17, 65, 130, 258)
+POSITIONS = (1, 2, 15, 16, 17, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257)
 # Relative. Forms that reorder sums (a Fourier transform) differ by roundings of float64, and no leak by so little.
 EXACT, EQUAL = 1e-12, 1e-8
 PREFIXES = (1, 2, 17, 64, 65)

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from gdnbench.check.findings import Finding
 from gdnbench.check.subject import VOCABULARY, Subject, mixers
 from gdnbench.models.decoder import Decoder
-from gdnbench.models.mixer import Shared
+from gdnbench.models.mixer import Shared, State
 
 # How many times their usual size inputs are, too: a residual stream grows over depth and training.
 LARGER = 30.0
 STEPS, RATE, WARMUP, SECONDS = 200, 2.0**-7, 10, 20.0
 # A sum over all tokens grows 32-fold from the 64th to the 2048th; an unstable recurrence has no bound.
 LONG, EARLY, GROWTH = 2048, 64, 200.0
+# The same sum, of a state, at most doubles when a sequence does; what multiplies itself squares.
+STATE_GROWTH = 30.0
 RECENT = 20
 
 
@@ -40,6 +42,7 @@ def gradients(subject: Subject) -> Iterator[Finding]:
             yield from _gradients(dict(zip((*names, "x"), found, strict=True)), place, only_finite=factor > 1)
 
 
+_BOUND = "what a state multiplies itself by may not be above 1: bound the decay, normalize the keys"
 _FINITE = "look for divisions by what may be zero, roots and logarithms of it, and exponentials without a bound"
 
 
@@ -119,9 +122,32 @@ def _long(model: Decoder, when: str) -> Iterator[Finding]:
             yield Finding(
                 place=f"{when}, layer {index}, {name}, position {at} of {LONG}",
                 found=found,
-                remedy="what a state multiplies itself by may not be above 1: bound the decay, normalize the keys",
+                remedy=_BOUND,
             )
             return
+        yield from _states(model, tokens, f"{when}, {name}")
+
+
+def _states(model: Decoder, tokens: Tensor, place: str) -> Iterator[Finding]:
+    """Compare states after a sequence with those after its first half; a norm hides from the output how they grow."""
+    half = LONG // 2
+    _, first = model(tokens[:, :half], model.init_state(1))
+    sizes = [{name: float(x.norm()) for name, x in _memory(block).items()} for block in first]
+    _, second = model(tokens[:, half:], first)
+    for index, (before, block) in enumerate(zip(sizes, second, strict=True)):
+        for name, tensor in _memory(block).items():
+            if not float(tensor.norm()) <= STATE_GROWTH * max(before[name], 1e-30):
+                yield Finding(
+                    place=f"{place}, layer {index}, state {name}",
+                    found=f"it is {float(tensor.norm()):.1e} after {LONG} tokens, and {before[name]:.1e} after {half}",
+                    remedy=_BOUND,
+                )
+                return
+
+
+def _memory(block: dict[str, State]) -> dict[str, Tensor]:
+    """Return the tensors of a mixer's state that hold numbers."""
+    return {name: tensor for name, tensor in block["mixer"].items() if tensor.is_floating_point()}
 
 
 def _output_sizes(model: Decoder, tokens: Tensor) -> list[Tensor]:

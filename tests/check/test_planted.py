@@ -88,17 +88,18 @@ def test_it_is_found(name, planted):
         assert text in line, line
 
 
+RAW = ("self.norm(o).flatten(2)", "o.flatten(2)")  # what is read is not normalized
 UNSTABLE = {
-    "grows": [("g = -F.softplus", "g = 0.2 * F.softplus"), "the output is"],
-    "overflows": [("g = -F.softplus", "g = F.softplus"), "the output is no number"],
+    "grows": [[("g = -F.softplus", "g = 0.2 * F.softplus"), RAW], "the output is"],
+    "overflows": [[("g = -F.softplus", "g = F.softplus"), RAW], "the output is no number"],
+    "grows_behind_its_norm": [[("g = -F.softplus", "g = 0.3 * F.softplus")], "after 2048 tokens"],
 }
 
 
 @pytest.mark.parametrize("name", UNSTABLE)
 def test_an_unstable_recurrence_is_found(name, planted):
-    change, said = UNSTABLE[name]
-    # What is read is not normalized, or the norm would hide it.
-    path = planted(name, change, ("self.norm(o).flatten(2)", "o.flatten(2)"))
+    changes, said = UNSTABLE[name]
+    path = planted(name, *changes)
     (found,) = [one for one in check(path, only=["stability"]).checked if one.name == "stability"]
     assert found.outcome == "FAILED"
     assert said in found.findings[0].found, found
