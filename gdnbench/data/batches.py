@@ -31,7 +31,7 @@ class BatchSampler:
         self.batch_size = batch_size
         self.seq_len = seq_len
         self.seed = seed
-        self.shape = (batch_size, seq_len + 1)
+        self.shape: tuple[int, ...] = (batch_size, seq_len + 1)
         # One window less than would fit, where there are several, leaves room for every offset.
         self.windows_per_epoch = max(1, (len(tokens) - seq_len) // seq_len)
         self._starts: dict[int, np.ndarray] = {}

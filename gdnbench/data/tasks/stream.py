@@ -30,7 +30,7 @@ class TaskSampler:
             )
         task.check(seq_len)
         self.task, self.batch_size, self.seq_len, self.seed = task, batch_size, seq_len, seed
-        self.shape = (batch_size, 2, seq_len)
+        self.shape: tuple[int, ...] = (batch_size, 2, seq_len)
 
     def batch(self, step: int) -> torch.Tensor:
         """Return the batch of ``step``, int64 [B, 2, T]: inputs and targets."""

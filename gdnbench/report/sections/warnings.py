@@ -102,10 +102,10 @@ def edges(analysis: Analysis) -> list[str]:
     for experiment, choices in analysis.comparisons:
         if at_edge := [choice.runs.arm for choice in choices if choice.edge]:
             texts.append(f"In {experiment.name}, the chosen rate is at the edge of those tried: {', '.join(at_edge)}.")
-    for found in analysis.tasks:
-        chosen = [(arm.runs.arm, width, choice) for arm in found.arms for width, choice in arm.by_width.items()]
+    for task in analysis.tasks:
+        chosen = [(arm.runs.arm, width, choice) for arm in task.arms for width, choice in arm.by_width.items()]
         if names := [f"{arm} at width {width}" for arm, width, choice in chosen if choice.edge]:
-            where = f"In {found.experiment.name}, the chosen rate is at the edge of those tried"
+            where = f"In {task.experiment.name}, the chosen rate is at the edge of those tried"
             texts.append(f"{where}: {'; '.join(names)}.")
     return texts
 
