@@ -20,7 +20,6 @@ from gdnbench.models.serving import precision
 
 PREFIX, STEPS = 70, 16  # tokens of the check: fed at once, and one by one
 BOUNDS = {"bfloat16": 2e-2, "float32": 1e-4}
-STEP_OPERATIONS = ("fused_linear",)  # beside those that are named after a prompt's, with _decode
 LEEWAY = 1.5  # times the error of the model's own forward pass in the same type
 
 
@@ -75,7 +74,8 @@ class OwnHost:
         assert self.model is not None
         model, device = self.model, torch.device(self.case.device)
         found = model.backends()
-        steps = [op for op in backends.OPERATIONS if op in STEP_OPERATIONS or op.removesuffix("_decode") in found]
+        mixing = [op for op in backends.DECODING if op.endswith("_decode")]
+        steps = [op for op in backends.DECODING if op not in mixing or op.removesuffix("_decode") in found]
         found |= {op: backend_of(model.config, op, device) for op in steps}
         said = {
             f"{op}.{key}": value for op, impl in found.items() for key, value in backends.what_ran(op, impl).items()
