@@ -171,6 +171,7 @@ def compare(
     mixer was left out or failed; the comparison of the others went on.
     """
     from gdnbench import compare as comparing
+    from gdnbench import launch
     from gdnbench.runs.limit import TimeLimit
 
     asked = comparing.Asked(
@@ -193,7 +194,9 @@ def compare(
             raise GdnbenchError(f"{question} Nobody is here to ask: --yes goes on")
         typer.confirm(question, abort=True)
     limit = None if max_minutes is None else TimeLimit(seconds=60 * max_minutes)
-    failed = prepared.run(workers, limit=limit, console=Console())
+    summary = prepared.run(workers, limit=limit, console=Console())
+    if summary.left and not summary.failed:
+        print(launch.left_line(summary, limit, ["gdnbench", *sys.argv[1:]]))
     _render(results, reports, prepared.chosen.set)
     if wrong := [*prepared.left_out(), *failed]:
         print(f"left out or failed: {', '.join(wrong)}", file=sys.stderr)

@@ -26,6 +26,7 @@ from gdnbench.presets import Preset
 from gdnbench.presets.load import check_preset
 from gdnbench.presets.schema import Arm, Experiment
 from gdnbench.runs.limit import TimeLimit
+from gdnbench.runs.reproduce import Summary
 from gdnbench.runs.reuse import reuse
 
 DEFAULT_BUDGETS = {"cpu": "quick", "cuda": "h200-125m"}
@@ -116,8 +117,8 @@ class Prepared:
         """Return the names of the variants that are left out."""
         return [variant.name for variant in self.variants if variant.problems]
 
-    def run(self, workers: int | None, *, limit: TimeLimit | None, console: Console) -> list[str]:
-        """Run what is missing and store what the page says of the variants; return the ids of runs that failed."""
+    def run(self, workers: int | None, *, limit: TimeLimit | None, console: Console) -> Summary:
+        """Run what is missing and store what the page says of the variants; return what was done."""
         self._write_about({})
         summary = launch.run(
             self.chosen,
@@ -131,7 +132,7 @@ class Prepared:
             console=console,
         )
         self._write_about(summary.failed)
-        return list(summary.failed)
+        return summary
 
     def _write_about(self, failed: Mapping[str, str]) -> None:
         content = {
