@@ -7,7 +7,6 @@ continuation that is itself longer than the window, which they refuse, is scored
 
 import contextlib
 import copy
-import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
 from gdnbench.environment import check_device
-from gdnbench.errors import GdnbenchError, unknown
+from gdnbench.errors import GdnbenchError
 from gdnbench.evaluate.scoring import evaluating, plan_windows, position_choices, score_documents, score_windows
 from gdnbench.inference import Engine
 from gdnbench.lm_eval.generation import complete, in_batches, wanted
@@ -61,7 +60,7 @@ class GdnbenchLM(TemplateLM):
             results: folder of the result sets, for the last form.
             device: ``cpu`` or ``cuda``; None: where it was trained.
             dtype: ``float32``, ``float64`` or ``bfloat16`` (autocast); None: that of the training.
-            backend: of its operations; None: the run's, or on another device that device's own.
+            backend: of its operations; None: the run's, on another device or in another type that one's own.
             batch_size: windows of a pass; None or ``auto``: as many as hold `BATCH_TOKENS`.
             max_batch_size: at most so many.
             max_length: tokens of a window; None: the length of the training.
@@ -80,14 +79,10 @@ class GdnbenchLM(TemplateLM):
             check_device(device, dtype or "")
         store, run_id = find_run(checkpoint, Path(results))
         chosen = None if backend is None else parse_backend(backend)
-        self.record, spec, self.model = load_trained(store, run_id, device=device, backend=chosen)
-        if dtype is not None and dtype not in DTYPES:
-            raise unknown("dtype", dtype, DTYPES)
-        assert spec.training is not None
-        self.spec = dataclasses.replace(spec, dtype=dtype or spec.dtype)
-        self.model.to(DTYPES[self.spec.dtype])
+        self.record, self.spec, self.model = load_trained(store, run_id, device=device, dtype=dtype, backend=chosen)
+        assert self.spec.training is not None
         self.text = tokenizer_of(self.record, training_corpus)
-        self.max_length = _positive("max_length", spec.training.seq_len if max_length is None else max_length)
+        self.max_length = _positive("max_length", self.spec.training.seq_len if max_length is None else max_length)
         self.max_gen_toks = _positive("max_gen_toks", max_gen_toks)
         fits = max(1, BATCH_TOKENS[self.spec.device] // self.max_length)
         self.batch_size = fits if batch_size in (None, "auto") else _positive("batch_size", batch_size)
@@ -139,10 +134,10 @@ class GdnbenchLM(TemplateLM):
         return found
 
     def _loglikelihood_tokens(
-        self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False, **_: Any
+        self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False, **more: Any
     ) -> list[tuple[float, bool]]:
         """Return the log likelihood of each continuation after its context, and whether it is the likeliest text."""
-        inputs = [np.array([*context, *continuation], dtype=np.int64) for _, context, continuation in requests]
+        inputs = [np.array([*context, *rest], dtype=np.int64) for _, context, rest in requests]
         windows = [
             window
             for number, (_, context, continuation) in enumerate(requests)
@@ -163,22 +158,23 @@ class GdnbenchLM(TemplateLM):
                     greedy[window.document] &= bool(value[:, 1].all())
                 _show(bar, bar.n + len(group), len(windows))
         found = [(float(nats), bool(likeliest)) for nats, likeliest in zip(total, greedy, strict=True)]
-        for (asked, *_), answer in zip(requests, found, strict=True):
+        for (asked, _, _), answer in zip(requests, found, strict=True):
             self.cache_hook.add_partial("loglikelihood", asked, answer)
         return found
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
         """Return what follows each context, up to its stops."""
         limits = {"max_length": self.max_length, "max_tokens": self.max_gen_toks}
-        asked = [wanted(*request.args, self.text, **limits) for request in requests]
+        given = [request.args for request in requests]
+        asked = [wanted(context, settings, self.text, **limits) for context, settings in given]
         found: dict[int, str] = {}
         with _bar("generate_until", disable_tqdm) as bar:
             for batch in in_batches(asked, self.batch_size):
                 texts = complete(self._generator(), self.text, [asked[number] for number in batch])
                 found.update(zip(batch, texts, strict=True))
                 _show(bar, len(found), len(asked))
-        for number, request in enumerate(requests):
-            self.cache_hook.add_partial("generate_until", request.args, found[number])
+        for number, arguments in enumerate(given):
+            self.cache_hook.add_partial("generate_until", arguments, found[number])
         return [found[number] for number in range(len(asked))]
 
     def _generator(self) -> Engine:

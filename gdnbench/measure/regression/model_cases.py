@@ -81,7 +81,7 @@ def model_cases(device: str, parts: Sequence[str]) -> list[ModelCase]:
     """Return the cases of the parts that are asked for on a device."""
     models: Mapping[str, Models] = vars(from_mapping(Document, read_yaml(FILE), FILE.name))
     return [
-        dataclasses.replace(case, part=part, device=device)  # type: ignore[arg-type]
+        dataclasses.replace(case, part=part, device=device)
         for part in ("training", "decode")
         if part in parts
         for case in getattr(models[device], part)

@@ -39,7 +39,7 @@ class Timer:
         gc.collect()
         if self.device == "cuda":
             torch.cuda.empty_cache()  # The other tree's process needs the memory.
-        sizes = {key: question[key] for key in ("width", "depth", "vocab_size")}
+        sizes: dict[str, Any] = {key: question[key] for key in ("width", "depth", "vocab_size")}
         if question["part"] == "training":
             self._train(question, sizes)
         else:
@@ -55,7 +55,7 @@ class Timer:
         self._wait()
         return 1e3 * (time.perf_counter() - started) / self.units
 
-    def _train(self, question: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
+    def _train(self, question: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
         """Hold a trainer, and so many steps a sample that it is long enough."""
         from gdnbench.measure.training import grid
         from gdnbench.runs.training_step import OwnTrainer
@@ -75,9 +75,14 @@ class Timer:
             raise ValueError(f"its loss is {trainer.loss()} after {WARM_UP} steps")
         self.units, self.call = 1, trainer.step
         self.units = max(1, math.ceil(SAMPLE_MS / self.sample()))
-        self.call = lambda: [trainer.step() for _ in range(self.units)] and None
 
-    def _decode(self, question: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
+        def steps() -> None:
+            for _ in range(self.units):
+                trainer.step()
+
+        self.call = steps
+
+    def _decode(self, question: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
         """Hold an engine that goes back behind the prompt before each sample, whose tokens are then generated."""
         from gdnbench.measure.decoding import grid, own
         from gdnbench.measure.decoding.case import UNTIMED
@@ -89,7 +94,7 @@ class Timer:
             impls=("gdnbench",),
             batches=(question["batch"],),
             contexts=(question["length"],),
-            **{key: value for key, value in sizes.items() if value is not None},
+            **sizes,
         )
         case = next(case for case in grid.cases(asked) if case.model.block == question["block"])
         tokens = question["tokens"]
