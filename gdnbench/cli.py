@@ -198,7 +198,7 @@ def compare(
     if summary.left and not summary.failed:
         print(launch.left_line(summary, limit, ["gdnbench", *sys.argv[1:]]))
     _render(results, reports, prepared.chosen.set)
-    if wrong := [*prepared.left_out(), *failed]:
+    if wrong := [*prepared.left_out(), *summary.failed]:
         print(f"left out or failed: {', '.join(wrong)}", file=sys.stderr)
         raise typer.Exit(1)
 
