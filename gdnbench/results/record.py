@@ -21,7 +21,7 @@ class Record:
         run_id: name of the run, from the hash of its specification.
         set: name of the set it is stored in.
         kind: ``train``, ``coord_check``, ``decode`` (of a study, or of a bench), ``evaluation`` (of a trained run's
-            model on a text), ``kernel`` or ``train_throughput``.
+            model on a text), ``lm_eval`` (likewise, by a task of lm-eval), ``kernel`` or ``train_throughput``.
         outcome: ``finished`` or ``diverged``, which is a result too; of a timing also ``unavailable`` (the backend or
             library refuses the case or cannot run on the machine) and ``failed`` (it broke).
         detail: one line on the outcome; empty for a run without incident.
