@@ -143,9 +143,9 @@ def test_equal_seeds_give_equal_losses_and_other_seeds_others(books):
 
 
 def test_wall_clock_ends_a_run(tmp_path, books):
-    store, record = run(tmp_path, books, training={"seconds": 0.5, "steps": 1})
+    store, record = run(tmp_path, books, training={"seconds": 2.0, "steps": 1})
     assert record.outcome == "finished"
-    assert 0.5 <= record.duration_s < 60, "a step that was begun is finished, however slow the machine"
+    assert 2 <= record.duration_s < 60, "a step that was begun is finished, however slow the machine"
     assert record.metric("train_tokens") > 32, "the steps do not end it"
     rates = [row["lr"] for row in store.rows(record.run_id)]
     assert all(0 < rate <= 2.0**-7 for rate in rates)
