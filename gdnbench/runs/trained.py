@@ -104,6 +104,8 @@ def tokenizer_of(trained: Record, training_corpus: str | None) -> data.Tokenizer
     A tokenizer that was trained itself needs the corpus of the training, if need be with the place of its files.
     """
     of = trained.spec["data"]
+    if of.get("task") is not None:
+        raise GdnbenchError(f"{trained.run_id}: was trained on {of['corpus']}, whose tokens stand for no text")
     name, corpus = of["tokenizer"], training_corpus or of.get("tokenizer_corpus") or of["corpus"]
     tokenizer = data.open_tokenizer(name, data.open_corpus(corpus) if name.startswith("bpe") else None)
     if tokenizer.hash != trained.data["tokenizer_hash"]:

@@ -12,6 +12,7 @@ from gdnbench.runs.execute import corpus_of, execute
 from gdnbench.runs.progress import Interrupted, Observer
 from gdnbench.runs.texts import check_content, check_epochs
 from gdnbench.runs.train import Trainer
+from gdnbench.runs.trained import tokenizer_of
 from tests.runs.tiny import numbers, specs, sweep
 
 RECALL = {"kind": "task", "corpus": "task:mqar", "task": {"pairs": [1, 4], "vocabulary": 32}}
@@ -40,6 +41,8 @@ def test_a_recall_run_has_an_accuracy_for_each_number_of_pairs(tmp_path, monkeyp
     names = ("val_loss", "test_loss", "accuracy", "val_accuracy", "accuracy_pairs_1", "accuracy_pairs_4")
     assert all(record.metric(name) is not None for name in names)
     assert record.metrics["accuracy"]["unit"] == "right/answer"
+    with pytest.raises(GdnbenchError, match="trained on task:mqar, whose tokens stand for no text"):
+        tokenizer_of(record, None)
     check_content([spec, second], [record, other], store)
     check_epochs([spec, second], 1.0)
     monkeypatch.setattr("gdnbench.data.tasks.stream.FORMAT_VERSION", 2)
