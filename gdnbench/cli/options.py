@@ -1,13 +1,15 @@
-"""Options that several commands share, and those that choose a preset as one thing."""
+"""Options that several commands have, those that choose a preset as one thing, and how their texts are read."""
 
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from gdnbench.errors import GdnbenchError
 
 if TYPE_CHECKING:
     from gdnbench.launch import Chosen
@@ -31,7 +33,15 @@ MixerOption = Annotated[list[Path], typer.Option("--mixer", help="file with a mi
 WorkersOption = Annotated[
     int | None, typer.Option(help="runs at once, on a GPU sharing it; default: 1 on a GPU, else as many as cores")
 ]
+SwitchOption = Annotated[list[str], typer.Option(help="name=choice; repeatable")]
 OnlyOption = Annotated[str, typer.Option("--only", help="experiments, separated by commas; default: all")]
+
+# Of the measurements `gdnbench bench kernels`, `train` and `decode`.
+BudgetOption = Annotated[float | None, typer.Option(help="stop before so many seconds are over")]
+AgainOption = Annotated[bool, typer.Option("--again", help="measure what the set already holds, too")]
+JsonFileOption = Annotated[Path | None, typer.Option("--json", help="write the records as flat objects")]
+StoreOption = Annotated[str | None, typer.Option("--set", help="store the records in this result set")]
+MeasuredOption = Annotated[str, typer.Option(help="cuda or cpu")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,10 +79,8 @@ def _select(
     mixer: MixerOption = [],
 ) -> Selected:
     from gdnbench import launch
-    from gdnbench.models import registry
 
-    for path in mixer:
-        registry.add_file(path)
+    add_mixers(mixer)
     chosen = launch.choose(preset, corpus=corpus, tokenizer=tokenizer, device=device, backend=backend, also=also)
     return Selected(
         chosen=chosen,
@@ -98,3 +106,32 @@ def chooses_preset(command: Callable[..., None]) -> Callable[..., None]:
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return called
+
+
+def add_mixers(paths: Iterable[Path]) -> None:
+    """Import the files of ``--mixer``."""
+    from gdnbench.models import registry
+
+    for path in paths:
+        registry.add_file(path)
+
+
+def pair(entry: str) -> tuple[str, str]:
+    """Return name and choice of a ``--switch``; raise where it is none."""
+    name, sign, choice = entry.partition("=")
+    if not sign:
+        raise GdnbenchError(f"--switch {entry}: expected name=choice, such as gate_sgd_rule=hidden")
+    return name, choice
+
+
+def words(text: str) -> list[str]:
+    """Return what stands between commas, without what is empty."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """Return the whole numbers between commas; raise, with the option's name, where there are others."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise GdnbenchError(f"{option} {text!r}: expected whole numbers separated by commas") from None

@@ -1,0 +1,192 @@
+"""Measurements: kernels, training and generation beside a floor and the libraries of others."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gdnbench.cli.options import (
+    AgainOption,
+    BackendOption,
+    BudgetOption,
+    JsonFileOption,
+    MeasuredOption,
+    MixerOption,
+    ResultsOption,
+    StoreOption,
+    add_mixers,
+    numbers,
+    words,
+)
+from gdnbench.cli.output import print_measured, progress
+
+
+def bench_kernels(
+    shapes: Annotated[list[str], typer.Option(help="B,T,H,K,V; several in quotes, or repeatable")] = [],
+    backends: Annotated[str, typer.Option(help="backends of the gated delta rule, separated by commas")] = "",
+    peer: Annotated[str | None, typer.Option(help="what the others are compared with; default: fla if timed")] = None,
+    directions: Annotated[str, typer.Option(help="forward, forward_backward, backward")] = "forward,forward_backward",
+    gates: Annotated[str, typer.Option(help="none, default, strong: how fast the state decays")] = "",
+    qk: Annotated[str, typer.Option(help="given (normalized beforehand), raw (normalized by the call)")] = "",
+    timing: Annotated[str, typer.Option(help="device (the GPU's work alone), eager (a call with its launches)")] = "",
+    parts: Annotated[str, typer.Option(help="delta, decode, gating (cost of gate_scale), fused, mixers")] = "",
+    decode: Annotated[str | None, typer.Option(help="B,H,K,V of the decode step")] = None,
+    first_call: Annotated[
+        bool, typer.Option("--first-call", help="only: from the start of a process to the first finished gradients")
+    ] = False,
+    repeats: Annotated[int | None, typer.Option(help="samples of each case, taken in turn")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16, float32 or float64")] = None,
+    seed: Annotated[int, typer.Option(help="seeds the inputs")] = 0,
+    budget_s: BudgetOption = None,
+    again: AgainOption = False,
+    device: MeasuredOption = "cuda",
+    json_file: JsonFileOption = None,
+    results: ResultsOption = Path("results"),
+    set_name: StoreOption = None,
+) -> None:
+    """Check kernels against float64, then time them side by side: ratio to a peer, distance to the floor, memory."""
+    from gdnbench.environment import check_device
+    from gdnbench.measure.kernels import grid
+    from gdnbench.runs import kernel_summary, kernels
+
+    check_device(device)
+    options = grid.chosen(
+        device=device,
+        shapes=shapes,
+        step=decode,
+        names=words(backends),
+        peer=peer,
+        directions=words(directions),
+        gates=words(gates),
+        qk=words(qk),
+        timings=words(timing),
+        parts=words(parts),
+        repeats=repeats,
+        dtype=dtype,
+        seed=seed,
+    )
+    outcome = kernels.bench(
+        options,
+        results,
+        set_name,
+        first_call=first_call,
+        again=again,
+        budget_s=budget_s,
+        json_file=json_file,
+        say=progress,
+    )
+    print_measured(kernel_summary.table(outcome.records), outcome, "groups")
+
+
+def bench_train(
+    arch: Annotated[str, typer.Option(help="architectures, separated by commas; default: all")] = "",
+    impl: Annotated[str, typer.Option(help="gdnbench, hf_llama_compiled, fla_eager, ...; default: all")] = "",
+    steps: Annotated[int | None, typer.Option(help="timed steps")] = None,
+    batch: Annotated[int | None, typer.Option(help="sequences of a step")] = None,
+    seq_len: Annotated[int | None, typer.Option(help="tokens of a sequence")] = None,
+    width: Annotated[int | None, typer.Option(help="width of all models")] = None,
+    depth: Annotated[int | None, typer.Option(help="depth of all models")] = None,
+    vocab: Annotated[int | None, typer.Option(help="number of tokens of all models")] = None,
+    backend: BackendOption = None,
+    profile: Annotated[bool, typer.Option("--profile", help="time the parts of the step, too (GPU)")] = False,
+    warm: Annotated[bool, typer.Option("--warm", help="keep what was compiled before: no cold first step")] = False,
+    seed: Annotated[int, typer.Option(help="seeds weights and tokens")] = 0,
+    budget_s: BudgetOption = None,
+    again: AgainOption = False,
+    device: MeasuredOption = "cuda",
+    mixer: MixerOption = [],
+    json_file: JsonFileOption = None,
+    results: ResultsOption = Path("results"),
+    set_name: StoreOption = None,
+) -> None:
+    """Measure training speed, memory and first step of our models beside the libraries a user would pick instead."""
+    from gdnbench.environment import check_device
+    from gdnbench.measure.training import grid
+    from gdnbench.models.config import parse_backend
+    from gdnbench.runs import training, training_summary
+
+    check_device(device, "bfloat16")
+    add_mixers(mixer)
+    cases = grid.cases(
+        device=device,
+        archs=words(arch),
+        impls=words(impl),
+        batch=batch,
+        seq_len=seq_len,
+        steps=steps,
+        width=width,
+        depth=depth,
+        vocab_size=vocab,
+        backend=None if backend is None else parse_backend(backend),
+        warm=warm,
+        seed=seed,
+    )
+    outcome = training.bench(
+        cases,
+        results,
+        set_name,
+        profile=profile,
+        mixers=mixer,
+        again=again,
+        budget_s=budget_s,
+        json_file=json_file,
+        say=progress,
+    )
+    print_measured(training_summary.table(outcome.records), outcome, "rows")
+
+
+def bench_decode(
+    arch: Annotated[str, typer.Option(help="architectures, separated by commas; default: all")] = "",
+    size: Annotated[str, typer.Option(help="1.3b, 125m, miniature; default: both, on a CPU the miniature")] = "",
+    impl: Annotated[str, typer.Option(help="gdnbench, fla_generate, hf_llama_static, ...; default: all")] = "",
+    batches: Annotated[str, typer.Option(help="rows at once, separated by commas; default: 1,8,64,256")] = "",
+    contexts: Annotated[str, typer.Option(help="tokens of prompts; default: 1024,8192,32768,131072")] = "",
+    tokens: Annotated[int | None, typer.Option(help="timed tokens of a stretch")] = None,
+    repeats: Annotated[int | None, typer.Option(help="timed stretches")] = None,
+    width: Annotated[int | None, typer.Option(help="width of all models")] = None,
+    depth: Annotated[int | None, typer.Option(help="depth of all models")] = None,
+    vocab: Annotated[int | None, typer.Option(help="number of tokens of all models")] = None,
+    backend: BackendOption = None,
+    seed: Annotated[int, typer.Option(help="seeds weights and prompts")] = 0,
+    budget_s: BudgetOption = None,
+    again: AgainOption = False,
+    device: MeasuredOption = "cuda",
+    mixer: MixerOption = [],
+    json_file: JsonFileOption = None,
+    results: ResultsOption = Path("results"),
+    set_name: StoreOption = None,
+) -> None:
+    """Measure generation over batch and context: tokens per second beside the floor, first token, memory, peers."""
+    from gdnbench.environment import check_device
+    from gdnbench.measure.decoding import grid
+    from gdnbench.models.config import parse_backend
+    from gdnbench.runs import decoding, decoding_summary
+
+    check_device(device, "bfloat16")
+    add_mixers(mixer)
+    asked = grid.Asked(
+        device=device,
+        archs=words(arch),
+        sizes=words(size),
+        impls=words(impl),
+        batches=numbers("--batches", batches) if batches else (),
+        contexts=numbers("--contexts", contexts) if contexts else (),
+        tokens=tokens,
+        repeats=repeats,
+        width=width,
+        depth=depth,
+        vocab_size=vocab,
+        backend=None if backend is None else parse_backend(backend),
+        seed=seed,
+    )
+    outcome = decoding.bench(
+        grid.cases(asked),
+        results,
+        set_name,
+        mixers=mixer,
+        again=again,
+        budget_s=budget_s,
+        json_file=json_file,
+        say=progress,
+    )
+    print_measured(decoding_summary.table(outcome.records), outcome, "places")

@@ -1,0 +1,46 @@
+"""What several commands print: progress, a check's findings, where a report lies, how a measurement ended."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gdnbench.errors import GdnbenchError
+
+if TYPE_CHECKING:
+    from gdnbench.runs.bench import Outcome
+
+
+def progress(line: str) -> None:
+    """Print a line that is no result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_found(found: tuple[list[str], int]) -> int:
+    """Print the lines of a check and return its exit code."""
+    lines, code = found
+    print("\n".join(lines))
+    return code
+
+
+def print_measured(table: Iterable[str], outcome: "Outcome", what: str) -> None:
+    """Print the table of a measurement and how many ``what`` it left out; raise if a check was red or a case broke."""
+    from gdnbench.runs import bench_summary
+
+    for line in [*table, *bench_summary.closing(outcome, what)]:
+        print(line)
+    if red := bench_summary.red_sentence(outcome):
+        raise GdnbenchError(red)
+
+
+def render_report(results: Path, reports: Path, name: str) -> None:
+    """Render the report of a result set, and say what of the set could not be read and where the report lies."""
+    from gdnbench.report.render import render
+    from gdnbench.results.store import open_set
+
+    store = open_set(results, name)
+    command = f"gdnbench report {name}"
+    page = render(store, reports / name, command=command)
+    for line in store.damaged:
+        print(line, file=sys.stderr)
+    print(f"report: {page}")
