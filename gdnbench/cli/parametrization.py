@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gdnbench.cli.options import (
     BackendOption,
@@ -43,6 +42,8 @@ def coord_check(
     workers: WorkersOption = None,
 ) -> None:
     """Check that activations and their updates keep their size over widths: slopes with intervals, and a verdict."""
+    from rich.console import Console
+
     from gdnbench import launch
 
     add_mixers(mixer)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gdnbench.cli.options import (
     ReportsOption,
@@ -71,6 +70,8 @@ def reproduce(
     report: Annotated[bool, typer.Option(help="render the report afterwards")] = True,
 ) -> None:
     """Run what is missing of a preset and render its report; call it again to go on after an interruption."""
+    from rich.console import Console
+
     from gdnbench import launch
     from gdnbench.runs.limit import TimeLimit
 

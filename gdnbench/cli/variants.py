@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gdnbench.cli.options import (
     AlsoOption,
@@ -90,6 +89,8 @@ def compare(
     Runs that another result set holds, made by the same code on the same data and device, are reused. Exit code 1: a
     mixer was left out or failed; the comparison of the others went on.
     """
+    from rich.console import Console
+
     from gdnbench import compare as comparing
     from gdnbench import launch
     from gdnbench.runs.limit import TimeLimit

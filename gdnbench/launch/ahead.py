@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gdnbench.launch.choosing import Chosen, workers_of
 from gdnbench.plan import estimate
 from gdnbench.plan.budgets import counts
 from gdnbench.plan.expand import Plan, expand
 from gdnbench.plan.order import importance
 from gdnbench.plan.spec import RunSpec
 from gdnbench.plan.speed import Speeds, speeds
-from gdnbench.presets import Preset
 from gdnbench.results import Record, Store
 from gdnbench.runs.limit import TimeLimit
 from gdnbench.runs.reproduce import loss_of
@@ -112,16 +112,17 @@ class Outlook:
         )
 
 
-def outlook(preset: Preset, root: Path, name: str, workers: int, only: Sequence[str] = ()) -> Outlook:
+def outlook(chosen: Chosen, root: Path, name: str, workers: int | None, only: Sequence[str] = ()) -> Outlook:
     """Look ahead: expand the plan by what is stored and estimate the rest; nothing is run.
 
     Args:
-        preset: the study.
+        chosen: the study.
         root: folder of the result sets.
         name: name of its set.
-        workers: runs at once.
+        workers: runs at once; None: as many as the machine takes.
         only: names of the wanted experiments; all where none is given.
     """
+    preset, at_once = chosen.preset, workers_of(chosen, workers)
     store = Store(root, name)
     records = store.records()
     plan = expand(preset, {record.run_id: loss_of(record) for record in records})
@@ -139,7 +140,7 @@ def outlook(preset: Preset, root: Path, name: str, workers: int, only: Sequence[
         following=tuple(entry for entry in plan.following if entry[0].run_id in costs),
         stored=frozenset(record.run_id for record in records) & costs.keys(),
         costs=costs,
-        workers=workers,
+        workers=at_once,
         rate_source=known.source,
         damaged=tuple(store.damaged),
     )
