@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,7 +87,12 @@ class Pool:
             os.environ[name] = str(self.settings.threads)
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(target=work, args=(theirs, self.settings), daemon=True)
-        process.start()
+        # A worker hears of an interruption through its pipe; the keyboard's own signal would find Python half begun.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self.workers.append(Worker(process=process, pipe=ours))
         return self.workers[-1]

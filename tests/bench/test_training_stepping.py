@@ -32,7 +32,7 @@ def test_a_step_that_trains_is_timed():
     found = measure(trainer, 5, "cpu")
     assert trainer.steps == UNTIMED + 5
     assert (found.trains, found.first_loss, found.gate_loss, len(found.step_ms)) == (True, 10.0, 9.0, 5)
-    assert found.seconds == pytest.approx(sum(found.step_ms) / 1e3)
+    assert found.seconds >= sum(found.step_ms) / 1e3 * (1 - 1e-6), "the machine may pause between two steps"
     assert found.peak_gib > 0
     assert found.untimed_s >= found.first_step_s
     assert (found.params_total, found.params_non_embedding, found.what_ran) == (10, 4, {"planted": "yes"})
