@@ -61,6 +61,11 @@ class Record:
         """Whether a bench measured it, rather than a study's run or an evaluation: its spec is that of a case."""
         return self.kind in TIMINGS and "impl" in self.spec
 
+    @property
+    def commit(self) -> str:
+        """The first ten digits of the commit whose code ran, or ``unknown``."""
+        return str(self.environment.get("commit") or "unknown")[:10]
+
     def metric(self, name: str) -> float | None:
         """Return a metric's value, or None where the run has none of that name."""
         entry = self.metrics.get(name)

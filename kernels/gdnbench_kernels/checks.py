@@ -75,6 +75,26 @@ def memory(name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: expected [B, heads, K, V], at least one of each, got {list(x.shape)}")
 
 
+def token_channels(x: Tensor, state: Tensor, *, of_memory: str, of_x: str) -> int:
+    """Return how many channels of ``x [B, channels]`` are keys, twice K a head; `ValueError` unless it may be.
+
+    The others are the values of ``state [B, heads, K, V]``, the argument ``memory``, whose heads share the keys' by
+    group; ``of_memory`` and ``of_x`` are what a message calls both kinds of heads.
+    """
+    rows("x", x)
+    memory("memory", state)
+    heads, key_dim, value_dim = state.shape[1:]
+    keys = x.shape[1] - heads * value_dim
+    if keys < 1 or keys % (2 * key_dim):
+        raise ValueError(
+            f"x: {x.shape[1]} channels, wants a multiple of 2 K = {2 * key_dim}, at least that, and the "
+            f"{heads} x {value_dim} of values in memory"
+        )
+    multiple(f"{of_memory} of memory", heads, keys // (2 * key_dim), f"{of_x} of x")
+    shape("memory", state, len(x), heads, key_dim, value_dim)
+    return keys
+
+
 def packed_sequences(cu_seqlens: Tensor, name: str, x: Tensor) -> int:
     """Return the number of sequences that ``cu_seqlens`` cuts ``x [1, T, ...]`` into; `ValueError` unless it may."""
     if cu_seqlens.dtype not in (torch.int32, torch.int64) or cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2:

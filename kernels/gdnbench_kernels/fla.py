@@ -3,7 +3,10 @@
 import functools
 import os
 
+from torch import Tensor
+
 from gdnbench_kernels import requirements
+from gdnbench_kernels.precision import HALF
 
 # Its dispatcher sends calls to other libraries where it finds them, by switches that it reads at each call. Pinned
 # are those that would make this another backend. TileLang stays as it is: on Hopper, flash-linear-attention does not
@@ -21,6 +24,17 @@ def beyond_version(first: str) -> str | None:
     found = requirements.version("fla-core")
     if found is not None and not requirements.older(found, first):
         return f"fla-core {found} is not older than {first}, and its inner functions may have changed"
+    return None
+
+
+def beyond(name: str, x: Tensor) -> str | None:
+    """Return what its chunked kernels do not serve of ``x [..., K]``: K beyond 256, what was not checked (float32)."""
+    if x.shape[-1] > 256:
+        return f"{name}: K is {x.shape[-1]}, wants at most 256"
+    if not x.is_cuda:
+        return f"{name}: on {x.device}, wants a CUDA device"
+    if x.dtype not in HALF:
+        return f"{name}: {x.dtype}, wants bfloat16 or float16"
     return None
 
 

@@ -18,7 +18,7 @@ NOTES = "notes.yaml"  # in the set's folder: a name, such as a kernel's at a sha
 def held(study: Study, records: Sequence[Record], noun: str) -> Text:
     """Return what a set holds: so many of ``noun``, devices, commits, ceilings."""
     devices = sorted({str(record.environment.get("device")) for record in records})
-    commits = sorted({str(record.environment.get("commit") or "unknown")[:10] for record in records})
+    commits = sorted({record.commit for record in records})
     ceilings = roofs(records)
     measured = (
         ""
@@ -42,7 +42,7 @@ def qualified(study: Study, records: Sequence[Record], noun: str) -> list[Notice
     for what, values in (
         ("source digests", {record.source_digest[:10] for record in records}),
         ("devices", {str(record.environment.get("device")) for record in records}),
-        ("commits", {str(record.environment.get("commit") or "unknown")[:10] for record in records}),
+        ("commits", {record.commit for record in records}),
     ):
         if len(values) > 1:
             texts.append(f"The {noun}s come from {len(values)} {what}: {numbers.listed(sorted(values))}.")

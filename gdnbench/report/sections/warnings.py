@@ -77,7 +77,7 @@ def provenance(study: Study) -> list[str]:
             f"{numbers.plural(len(study.left_out), 'stored run')} of this set belong to an earlier form of its presets "
             "and are left out of this page."
         )
-    commits = sorted({str(record.environment.get("commit") or "unknown")[:10] for record in study.records})
+    commits = sorted({record.commit for record in study.records})
     if len(commits) > 1:
         texts.append(f"The runs come from {len(commits)} commits ({', '.join(commits)}).")
     dirty = sum(bool(record.environment.get("dirty")) for record in study.records)

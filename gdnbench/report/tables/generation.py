@@ -8,7 +8,7 @@ from gdnbench.report.content import Cell, Row, Table, missing, plain
 from gdnbench.report.generation import REFERENCE, Generation, Grid, ratio
 from gdnbench.report.speeds import OURS, SAME_WORK
 from gdnbench.report.tables.cells import claimed_briefly, claimed_number, verdict_cell
-from gdnbench.report.tables.kernels import outcome_cell, ratio_text, what_ran
+from gdnbench.report.tables.kernels import origin_cells, outcome_cell, ratio_text
 from gdnbench.report.verdicts import Verdict
 from gdnbench.report.verdicts.inference import ratios, where_it_comes_out
 from gdnbench.results import Record
@@ -104,9 +104,7 @@ def generation_runs_table(records: Sequence[Record]) -> Table:
                     outcome_cell(record),
                     _number(record, "tokens_per_s", 1),
                     plain(str(record.data.get("checked") or "")),
-                    plain(str(record.environment.get("commit") or "unknown")[:10]),
-                    plain(record.source_digest[:10]),
-                    plain("; ".join(filter(None, (record.detail, what_ran(record), *record.notes)))),
+                    *origin_cells(record),
                 ),
                 anchor=f"run-{record.run_id}",
             )

@@ -165,9 +165,7 @@ def kernel_runs_table(records: Sequence[Record]) -> Table:
                     time_cell(record),
                     plain(record.data.get("how") or ""),
                     plain(f"{record.metric('repeats') or 0:.0f}", record.metric("repeats")),
-                    plain(str(record.environment.get("commit") or "unknown")[:10]),
-                    plain(record.source_digest[:10]),
-                    plain("; ".join(filter(None, (record.detail, what_ran(record), *record.notes)))),
+                    *origin_cells(record),
                 ),
                 anchor=f"run-{record.run_id}",
             )
@@ -279,3 +277,9 @@ def what_ran(record: Record) -> str:
     """Return what decided which kernels ran."""
     ran = record.data.get("what_ran") or {}
     return ", ".join(f"{name} {value}" for name, value in sorted(ran.items()))
+
+
+def origin_cells(record: Record, *more: str) -> tuple[Cell, Cell, Cell]:
+    """Return what made a record: commit, source digest, and its detail, with ``more``, what ran and its notes."""
+    detail = "; ".join(filter(None, (record.detail, *more, what_ran(record), *record.notes)))
+    return plain(record.commit), plain(record.source_digest[:10]), plain(detail)

@@ -21,9 +21,7 @@ def runs_table(study: Study) -> Table:
 
 
 def _row(record: Record) -> Row:
-    commit = str(record.environment.get("commit") or "unknown")[:10] + (
-        ", changed" if record.environment.get("dirty") else ""
-    )
+    commit = record.commit + (", changed" if record.environment.get("dirty") else "")
     return Row(
         cells=(
             plain(record.run_id),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gdnbench.report import numbers
 from gdnbench.report.content import Cell, Row, Table, missing, plain
 from gdnbench.report.speeds import SAME_WORK, Component, Group, Speed
-from gdnbench.report.tables.kernels import outcome_cell, ratio_text, what_ran
+from gdnbench.report.tables.kernels import origin_cells, outcome_cell, ratio_text
 from gdnbench.results import Record
 
 NOTE = (
@@ -66,9 +66,7 @@ def speed_runs_table(records: Sequence[Record]) -> Table:
                     _number(record, "tokens_per_s", 0),
                     plain(record.spec["steps"], record.spec["steps"]),
                     _losses(record),
-                    plain(str(record.environment.get("commit") or "unknown")[:10]),
-                    plain(record.source_digest[:10]),
-                    plain("; ".join(filter(None, (record.detail, _way(record), what_ran(record), *record.notes)))),
+                    *origin_cells(record, _way(record)),
                 ),
                 anchor=f"run-{record.run_id}",
             )

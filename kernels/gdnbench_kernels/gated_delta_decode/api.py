@@ -75,17 +75,7 @@ def _check(
     beta_range: float,
 ) -> None:
     """Raise `ValueError` for the first argument that does not fit, from metadata."""
-    checks.rows("x", x)
-    checks.memory("memory", memory)
-    value_heads, key_dim, value_dim = memory.shape[1:]
-    keys = x.shape[1] - value_heads * value_dim
-    if keys < 1 or keys % (2 * key_dim):
-        raise ValueError(
-            f"x: {x.shape[1]} channels, wants a multiple of 2 K = {2 * key_dim}, at least that, and the "
-            f"{value_heads} x {value_dim} of values in memory"
-        )
-    checks.multiple("value heads of memory", value_heads, keys // (2 * key_dim), "heads of x")
-    checks.shape("memory", memory, len(x), value_heads, key_dim, value_dim)
+    keys, value_heads = checks.token_channels(x, memory, of_memory="value heads", of_x="heads"), memory.shape[1]
     for name, each in (("g", g), ("beta", beta)):
         checks.shape(name, each, len(x), value_heads)
     for name, each in (("A_log", A_log), ("dt_bias", dt_bias)):

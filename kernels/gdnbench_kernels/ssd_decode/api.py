@@ -69,17 +69,8 @@ def _check(
     D: Tensor,
 ) -> None:
     """Raise `ValueError` for the first argument that does not fit, from metadata."""
-    checks.rows("x", x)
-    checks.memory("memory", memory)
-    heads, key_dim, value_dim = memory.shape[1:]
-    states = x.shape[1] - heads * value_dim
-    if states < 1 or states % (2 * key_dim):
-        raise ValueError(
-            f"x: {x.shape[1]} channels, wants a multiple of 2 K = {2 * key_dim}, at least that, and the "
-            f"{heads} x {value_dim} of values in memory"
-        )
-    checks.multiple("heads of memory", heads, states // (2 * key_dim), "groups of x")
-    checks.shape("memory", memory, len(x), heads, key_dim, value_dim)
+    checks.token_channels(x, memory, of_memory="heads", of_x="groups")
+    heads = memory.shape[1]
     checks.shape("dt", dt, len(x), heads)
     for name, each in (("A_log", A_log), ("dt_bias", dt_bias), ("D", D)):
         checks.shape(name, each, heads)

@@ -109,17 +109,9 @@ class HubSession:
 
     def mixer(self) -> Callable[[], object] | None:
         """Return a call of the first layer's mixer."""
-        mixer = self.host.mixer
-        if mixer is None:
+        if self.host.mixer is None:
             return None
-        weight = self.host.model.get_input_embeddings().weight
-        x = torch.randn(1, self.prompts.shape[1], weight.shape[1], device=weight.device, dtype=weight.dtype)
-
-        def call() -> object:
-            with torch.no_grad():
-                return mixer(x)
-
-        return call
+        return mixer_call(self.host.mixer, self.host.model.get_input_embeddings().weight, self.prompts)
 
     def bytes(self) -> tuple[int, int | None]:
         """Return the weights' bytes; the cache is the library's own matter."""
@@ -133,6 +125,17 @@ def table_numbers(model: Any) -> int:
     """Return the numbers in a library's model's token table and in an untied head, a shared one once."""
     tables = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     return sum(table.numel() for table in {id(table): table for table in tables}.values())
+
+
+def mixer_call(mixer: Callable[[Tensor], object], weight: Tensor, prompts: Tensor) -> Callable[[], object]:
+    """Return a call of a mixer on random numbers: a row as long as the prompts, in width and type the embedding's."""
+    x = torch.randn(1, prompts.shape[1], weight.shape[1], device=weight.device, dtype=weight.dtype)
+
+    def call() -> object:
+        with torch.no_grad():
+            return mixer(x)
+
+    return call
 
 
 def weight_bytes(model: nn.Module) -> int:

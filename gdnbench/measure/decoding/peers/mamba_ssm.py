@@ -14,7 +14,7 @@ from gdnbench_kernels.ssd.impl.mamba_ssm import bare_package
 from torch import Tensor
 
 from gdnbench.measure.decoding.case import DecodeCase
-from gdnbench.measure.decoding.peers.hub import PRODUCES, weight_bytes
+from gdnbench.measure.decoding.peers.hub import PRODUCES, mixer_call, weight_bytes
 from gdnbench.measure.decoding.session import Gate
 from gdnbench.measure.training.floors import sequence_operation
 from gdnbench.measure.training.peers.fla import INSTALL_MAMBA
@@ -142,14 +142,8 @@ class MambaSession:
         """Return a call of the first layer's mixer; it needs causal-conv1d."""
         if requirements.version("causal-conv1d") is None:
             return None
-        mixer, weight = self.host.model.backbone.layers[0].mixer, self.host.model.lm_head.weight
-        x = torch.randn(1, self.prompts.shape[1], weight.shape[1], device=weight.device, dtype=weight.dtype)
-
-        def call() -> object:
-            with torch.no_grad():
-                return mixer(x)
-
-        return call
+        model = self.host.model
+        return mixer_call(model.backbone.layers[0].mixer, model.lm_head.weight, self.prompts)
 
     def bytes(self) -> tuple[int, int | None]:
         """Return the bytes of the weights and of the states that the graph works on."""

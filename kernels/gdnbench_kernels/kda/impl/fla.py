@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from gdnbench_kernels import fla
-from gdnbench_kernels.precision import HALF
 
 what_ran = fla.what_ran
 
@@ -24,13 +23,7 @@ def why_unavailable() -> str | None:
 
 def refuses(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> str | None:
     """Return what it does not serve: K beyond 256, and what was not checked here (float32)."""
-    if q.shape[-1] > 256:
-        return f"q: K is {q.shape[-1]}, wants at most 256"
-    if not q.is_cuda:
-        return f"q: on {q.device}, wants a CUDA device"
-    if q.dtype not in HALF:
-        return f"q: {q.dtype}, wants bfloat16 or float16"
-    return None
+    return fla.beyond("q", q)
 
 
 def kda(

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from gdnbench_kernels import fla
-from gdnbench_kernels.precision import HALF
 
 what_ran = fla.what_ran
 
@@ -38,13 +37,7 @@ def why_unavailable() -> str | None:
 
 def refuses(r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor) -> str | None:
     """Return what it does not serve: K beyond 256, and what was not checked here (float32)."""
-    if r.shape[-1] > 256:
-        return f"r: K is {r.shape[-1]}, wants at most 256"
-    if not r.is_cuda:
-        return f"r: on {r.device}, wants a CUDA device"
-    if r.dtype not in HALF:
-        return f"r: {r.dtype}, wants bfloat16 or float16"
-    return None
+    return fla.beyond("r", r)
 
 
 def wkv7(
