@@ -157,8 +157,7 @@ def test_rows_of_different_lengths_have_no_state_in_common(tiny_decoder):
 @torch.no_grad()
 def test_our_kernels_in_a_graph_are_near_float64(name, tiny_decoder):
     arch, options = LAYERS[name]
-    wide = {"head_dim": 16} if arch == "transformer" else {}
-    model = tiny_decoder(arch, width=64, base_width=64, options={arch: {**options, **wide}})
+    model = tiny_decoder(arch, width=64, base_width=64, options={arch: {**options, "head_dim": 16}})
     layer, norm = model.block_list()[-1].mixer, norm_of("rms", 64)
     x, y, first = drawn(3, 64)
     expected, _ = stepped(layer, norm, x, y, first, layer.init_state(3))

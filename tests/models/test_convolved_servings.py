@@ -12,7 +12,7 @@ from gdnbench.models.serving import Slots, StepByStep
 LAYERS = {
     "gdn": ("gdn", {"heads": 2}),
     "gdn without convolved values": ("gdn", {"heads": 2, "conv_values": False}),
-    "gdn with more value heads": ("gdn", {"heads": 2, "value_heads": 6, "head_k_dim": 5, "head_v_dim": 3}),
+    "gdn with more value heads": ("gdn", {"heads": 2, "value_heads": 6, "head_k_dim": 5, "head_v_dim": 4}),
     "gdn with signs": ("gdn", {"heads": 1, "negative_eigenvalues": True, "qk_scale": "fla", "conv_size": 2}),
     "gdn without a window": ("gdn", {"heads": 2, "conv_size": 1, "output_multiplier": False}),
     "mamba2": ("mamba2", {"state_dim": 8}),

@@ -73,7 +73,7 @@ def test_on_a_gpu_in_half_precision(layer, rows):
     own, norm = copy.deepcopy(layer), norm_of("rms", layer.width)
     x, y = (draw(rows, TOKENS, layer.width, seed=seed) for seed in (1, 2))
     slots = slots_of(rows, torch.bfloat16, impl="triton", device="cuda")
-    serving = layer.cuda().serve(norm_of("rms", layer.width).float().cuda(), slots, factor=FACTOR)
+    serving = layer.float().cuda().serve(norm_of("rms", layer.width).float().cuda(), slots, factor=FACTOR)
     _, outs, _ = stepped(own, norm, x, y, own.init_state(rows))
     _, found = served(serving, slots, x.float().cuda(), y.bfloat16().cuda())
     assert (found.cpu().double() - outs).norm() < 2e-2 * outs.norm()

@@ -56,10 +56,11 @@ def _save(ctx: Any, arguments: tuple[Any, ...], results: tuple[Tensor, Tensor]) 
 
 
 def _differentiate(ctx: Any, do: Tensor | None, d_final: Tensor | None) -> tuple[Tensor | None, ...]:
-    x, initial_state = ctx.saved_tensors[2], ctx.saved_tensors[5]
+    saved = ctx.saved_tensors  # once: what is computed again for a gradient may be asked for a single time
+    x, initial_state = saved[2], saved[5]
     if do is None:
         do = x.new_zeros(x.shape)
-    *found, d_initial = _backward(*ctx.saved_tensors, do, None if d_final is None else d_final.contiguous())
+    *found, d_initial = _backward(*saved, do, None if d_final is None else d_final.contiguous())
     return *found, None if initial_state is None else d_initial, None
 
 
