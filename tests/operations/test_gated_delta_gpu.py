@@ -100,6 +100,14 @@ def test_every_regime(decay, keys, beta):
     assert mismatches(draw(case, dtype, device="cuda"), dtype, slack) == {}
 
 
+@pytest.mark.usefixtures("version", "uncut")
+@pytest.mark.parametrize("dims", [(32, 64), (64, 128), (96, 192), (128, 128), (256, 512)], ids=str)
+def test_strong_decay_with_norms(dims):
+    """A decay's gradient is small then, and a token's own terms in it, which are not, must cancel."""
+    call = draw(case_of(dims, decay="strong"), BF16, raw=["norm"], device="cuda")
+    assert mismatches(call, BF16, max(1.0, 32 / dims[0])) == {}
+
+
 @pytest.mark.usefixtures("uncut")
 def test_one_token_that_forgets_everything():
     call = draw(case_of((64, 128), decay="none"), BF16, device="cuda")
@@ -114,10 +122,12 @@ def test_each_fusion_by_itself(raw):
 
 
 @pytest.mark.usefixtures("uncut")
+@pytest.mark.parametrize("dtype", [BF16, F16])
 @pytest.mark.parametrize("key_dim", [64, 256])
-def test_zero_rows(key_dim):
-    call = draw(case_of((key_dim, 128)), BF16, raw=RAW, device="cuda")
-    call.tensors["q"][:, 3], call.tensors["k"][:, 5], call.tensors["k"][:, 64:66] = 0, 0, 0
+def test_zero_rows(key_dim, dtype):
+    call = draw(case_of((key_dim, 128)), dtype, raw=RAW, device="cuda")
+    for name, token in (("q", 3), ("q", 65), ("k", 5), ("k", 64), ("k", 65)):
+        call.tensors[name][:, token] = 0
     actual, expected = run(call), exact(call, impl="torch", device="cuda")
     for name, own in (("d_q", call.tensors["q"]), ("d_k", call.tensors["k"])):
         rows = (own == 0).all(-1)

@@ -144,8 +144,8 @@ def test_little_is_kept_and_the_graph_holds_no_second_copy(corpus: str):
         return torch.cuda.max_memory_allocated() - before, torch.cuda.max_memory_reserved()
 
     kept, _ = peak(Execution(compile=True))
-    again, _ = peak(Execution(compile=True, recompute="cheap"))
+    again, without_graph = peak(Execution(compile=True, recompute="cheap"))
     graph, reserved = peak(WAYS["all"])
     assert again < 0.95 * kept
     assert graph < 1.1 * again
-    assert reserved < 2 * graph
+    assert reserved < 1.5 * without_graph

@@ -86,3 +86,11 @@ def test_gates_and_states_in_half_precision(raw):
         "state",
         *(("d_A_log", "d_dt_bias") if raw else ()),
     }
+
+
+@pytest.mark.parametrize("dtype", [BF16, F16])
+@pytest.mark.parametrize("key_dim", [40, 136])
+def test_strong_decay_with_norms(key_dim, dtype):
+    """A decay's gradient is small then, and a token's own terms in it, which are not, must cancel."""
+    case = Case(batch=1, time=100, heads=1, key_dim=key_dim, value_dim=24, decay="strong")
+    assert mismatches(draw(case, dtype, raw=["norm"]), dtype) == {}

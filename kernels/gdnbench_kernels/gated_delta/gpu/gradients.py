@@ -12,6 +12,11 @@ the inverse T does not appear, since ``dA = -tril(dX Delta^T)``):
     dg = reverse cumulative sum of dG in the chunk
 
 and through the norm ``dq = rq (dq^ - q^ (q^ . dq^))``, the gate and the sigmoid to the raw arguments.
+
+With raw q and k the norms' factors go into the small matrices, so that q and k enter products as loaded, and what is
+called dq^ and dk^ here is ``rq dq^`` and ``rk dk^``: then ``q^ . dq^ = q . (rq dq^)``. And dPs becomes one matrix,
+``rq_i dPs_ij rk_j``, for dq as for dk. It must be: in dG a token's own term of dPs, which no decay changes, is added
+from dq^ and taken away again from col. Under strong decay all else is small beside it, also beside a rounding of it.
 """
 
 import torch
@@ -202,47 +207,41 @@ def gradients_kernel(
     transposed = here[None, :] & in_k[:, None]
     qT = tl.load(q + t[None, :] * q_st + kc[:, None], mask=transposed, other=0.0)
     kT = tl.load(k + t[None, :] * k_st + kc[:, None], mask=transposed, other=0.0)
-    q_hat = qT.to(tl.float32)
-    k_hat = kT.to(tl.float32)
     e = tl.exp2(decay)
+    w = tl.exp2(total - decay)
     D = tl.exp2(tl.where(t[:, None] >= t[None, :], decay[:, None] - decay[None, :], float("-inf")))
     dPs = dP * D * scale
     dM = tl.where(t[:, None] > t[None, :], -dA, 0.0) * D
-    # The norms' factors go into the small matrices, so that q and k enter products as loaded.
+    e_q, w_k, strength = scale * e, w, beta_row
     if NORMALIZE:
         rq = tl.load(row_factors + 5 * C)
         rk = tl.load(row_factors + 6 * C)
-        q_hat = q_hat * rq[None, :]
-        k_hat = k_hat * rk[None, :]
-        dPs_k = dPs * rk[None, :]
-        dPs_q = dPs * rq[:, None]
-        dM_right = dM * rk[None, :]
-        dM_left = dM * (beta_row * rk)[:, None]
-    else:
-        dPs_k = dPs
-        dPs_q = dPs
-        dM_right = dM
-        dM_left = dM * beta_row[:, None]
-    dq_hat = tl.dot(kT, tl.trans(dPs_k.to(DT)), S_do * (scale * e)[None, :], input_precision="ieee")
-    row = tl.dot(kT, tl.trans(dM_right.to(DT)), S_dx * (-e)[None, :], input_precision="ieee")
-    col = dS_delta * tl.exp2(total - decay)[None, :]
-    last = tl.sum(k_hat * col) + tl.exp2(total) * tl.sum(S_dS, 0)
-    col = tl.dot(qT, dPs_q.to(DT), col, input_precision="ieee")
-    col = tl.dot(kT, dM_left.to(DT), col, input_precision="ieee")
+        e_q, w_k, strength = e_q * rq, w_k * rk, strength * rk
+        dPs = bounded(dPs * rq[:, None] * rk[None, :], DT)
+        dM = dM * rk[None, :]
+    dq_hat = tl.dot(kT, tl.trans(dPs.to(DT)), S_do * e_q[None, :], input_precision="ieee")
+    row = tl.dot(kT, tl.trans(dM.to(DT)), S_dx * (-e)[None, :], input_precision="ieee")
+    col = dS_delta * w_k[None, :]
+    key = kT.to(tl.float32)
+    last = tl.sum(key * col) + tl.exp2(total) * tl.sum(S_dS, 0)
+    col = tl.dot(qT, dPs.to(DT), col, input_precision="ieee")
+    col = tl.dot(kT, bounded(dM * strength[:, None], DT).to(DT), col, input_precision="ieee")
 
-    k_row = tl.sum(k_hat * row, 0)
-    q_dq = tl.sum(q_hat * dq_hat, 0)
-    k_col = tl.sum(k_hat * col, 0)
+    q_dq = tl.sum(qT.to(tl.float32) * dq_hat, 0)
+    k_row = tl.sum(key * row, 0)
+    if NORMALIZE:
+        k_row *= rk
+    k_col = tl.sum(key * col, 0)
     dG = q_dq + beta_row * k_row - k_col + tl.where(t == C - 1, last, 0.0)
     k_dk = beta_row * k_row + k_col
     dbeta_sum = tl.where(k_tile_index == 0, dx_v, 0.0)  # the sum over V is that of every tile of K: it counts once
     if beta_range is None:
         dbeta_sum += k_row
-    dk_hat = beta_row[None, :] * row + col
+    dk_hat = strength[None, :] * row + col
     if sums is None:
         if NORMALIZE:
-            dq_hat = rq[None, :] * (dq_hat - q_hat * q_dq[None, :])
-            dk_hat = rk[None, :] * (dk_hat - k_hat * k_dk[None, :])
+            dq_hat -= (rq * rq * q_dq)[None, :] * qT.to(tl.float32)
+            dk_hat -= (rk * rk * k_dk)[None, :] * key
         close_gates(
             g, beta, A_log, dt_bias, dg, dbeta, d_gate, dG, dbeta_sum, beta_row,
             g_sb, g_st, g_sh, beta_sb, beta_st, beta_sh, dg_sb, dg_st, dg_sh, dbeta_sb, dbeta_st, dbeta_sh,
@@ -299,8 +298,8 @@ def finish_kernel(
         batch, first, count, head, block, slots, gate_scale, beta_range, C,
     )  # fmt: skip
     if NORMALIZE:
-        rq = tl.load(row_factors + 5 * C)[:, None]
-        rk = tl.load(row_factors + 6 * C)[:, None]
+        rq = tl.load(row_factors + 5 * C)
+        rk = tl.load(row_factors + 6 * C)
         q += batch * q_sb + first * q_st + key_head * q_sh
         k += batch * k_sb + first * k_st + key_head * k_sh
         dq += batch * dq_sb + first * dq_st + head * dq_sh
@@ -308,14 +307,24 @@ def finish_kernel(
         for i in tl.static_range(TILES):
             kc = i * BK + tl.arange(0, BK)
             inside = here[:, None] & (kc < K)[None, :]
-            q_hat = rq * tl.load(q + t[:, None] * q_st + kc[None, :], mask=inside, other=0.0).to(tl.float32)
-            k_hat = rk * tl.load(k + t[:, None] * k_st + kc[None, :], mask=inside, other=0.0).to(tl.float32)
+            query = tl.load(q + t[:, None] * q_st + kc[None, :], mask=inside, other=0.0).to(tl.float32)
+            key = tl.load(k + t[:, None] * k_st + kc[None, :], mask=inside, other=0.0).to(tl.float32)
             at_q = dq + t[:, None] * dq_st + kc[None, :]
             at_k = dk + t[:, None] * dk_st + kc[None, :]
             dq_hat = tl.load(at_q, mask=inside, other=0.0).to(tl.float32)
             dk_hat = tl.load(at_k, mask=inside, other=0.0).to(tl.float32)
-            tl.store(at_q, (rq * (dq_hat - q_hat * q_dq[:, None])).to(dq.dtype.element_ty), mask=inside)
-            tl.store(at_k, (rk * (dk_hat - k_hat * k_dk[:, None])).to(dk.dtype.element_ty), mask=inside)
+            dq_hat -= (rq * rq * q_dq)[:, None] * query
+            dk_hat -= (rk * rk * k_dk)[:, None] * key
+            tl.store(at_q, dq_hat.to(dq.dtype.element_ty), mask=inside)
+            tl.store(at_k, dk_hat.to(dk.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def bounded(x, TYPE: tl.constexpr):
+    """Return numbers that float16 holds: only where rows of q and k are 0 are factors that large, and so multiply 0."""
+    if TYPE == tl.float16:
+        x = tl.minimum(tl.maximum(x, -65504.0), 65504.0)
+    return x
 
 
 @triton.jit

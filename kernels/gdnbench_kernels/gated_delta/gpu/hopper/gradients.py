@@ -58,7 +58,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from gdnbench_kernels.gated_delta.gpu import gates
-from gdnbench_kernels.gated_delta.gpu.gradients import SUMS, finish_kernel
+from gdnbench_kernels.gated_delta.gpu.gradients import SUMS, bounded, finish_kernel
 from gdnbench_kernels.gated_delta.gpu.hopper.warpgroups import (
     SMS,
     allocate,
@@ -445,10 +445,10 @@ def _queries(
 
             # dPs goes to keys, which needs it transposed, and into the own product.
             dPs = _decayed(dP, row_ring.index(row + DECAY), count, BY_TOKEN, 0) * scale
-            dPs_left = dPs
             if NORMALIZE:
-                dPs_left = dPs * row_ring.index(row + RK).load(gl.SliceLayout(0, BY_TOKEN))[None, :]
                 dPs *= row_ring.index(row + RQ).load(gl.SliceLayout(1, BY_TOKEN))[:, None]
+                dPs *= row_ring.index(row + RK).load(gl.SliceLayout(0, BY_TOKEN))[None, :]
+                dPs = bounded(dPs, DT)
             mbarrier.wait(hands.index(DPS_TAKEN), (m & 1) ^ 1)
             dPs_tile.store(dPs.to(DT))
             fence_async_shared()
@@ -456,21 +456,22 @@ def _queries(
             mbarrier.arrive(hands.index(DPS_WRITTEN), count=1)
 
             decay = row_ring.index(row + DECAY).load(gl.SliceLayout(1, BY_KEY))
-            dq_hat *= (scale * gl.exp2(decay))[:, None]
+            factor = scale * gl.exp2(decay)
+            if NORMALIZE:
+                rq = row_ring.index(row + RQ).load(gl.SliceLayout(1, BY_KEY))
+                factor *= rq
+            dq_hat *= factor[:, None]
             key_stage = m % KEY_STAGES
             mbarrier.wait(keys_full.index(key_stage), (m // KEY_STAGES) & 1)
-            left = gl.convert_layout(dPs_left.to(DT), LEFT, assert_trivial=True)
+            left = gl.convert_layout(dPs.to(DT), LEFT, assert_trivial=True)
             k_tile = k_ring.index(key_stage).reshape([C, BK])
             dq_hat = warpgroup_mma(left, k_tile, dq_hat, is_async=True)
             q_tile = q_ring.index(key_stage).reshape([C, BK]).load(BY_KEY)
             dq_hat = warpgroup_mma_wait(0, deps=(dq_hat, left))[0]
 
             q_dq = gl.sum(q_tile.to(gl.float32) * dq_hat, 1)
-            if NORMALIZE:
-                rq = row_ring.index(row + RQ).load(gl.SliceLayout(1, BY_KEY))
-                q_dq *= rq
-                if KEY_TILES == 1:
-                    dq_hat = rq[:, None] * dq_hat - (rq * rq * q_dq)[:, None] * q_tile.to(gl.float32)
+            if NORMALIZE and KEY_TILES == 1:
+                dq_hat -= (rq * rq * q_dq)[:, None] * q_tile.to(gl.float32)
             mbarrier.wait(hands.index(SUMS_TAKEN), (m & 1) ^ 1)
             sums_at.index(Q_DQ).store(q_dq)
             sums_at.index(DX_V).store(dx_v)
@@ -543,19 +544,23 @@ def _keys(
             dM = _decayed(dA, decay_at, count, BY_TOKEN, 1)
             strength = -beta_at.load(gl.SliceLayout(1, BY_TOKEN))
             if NORMALIZE:
-                rk_right = row_ring.index(row + RK).load(gl.SliceLayout(0, BY_TOKEN))
-                left = gl.convert_layout((dM * -rk_right[None, :]).to(DT), LEFT, assert_trivial=True)
+                dM *= row_ring.index(row + RK).load(gl.SliceLayout(0, BY_TOKEN))[None, :]
                 strength *= row_ring.index(row + RK).load(gl.SliceLayout(1, BY_TOKEN))
-            else:
-                left = gl.convert_layout((-dM).to(DT), LEFT, assert_trivial=True)
-            dM_tile.store((dM * strength[:, None]).to(DT))
+            left = gl.convert_layout((-dM).to(DT), LEFT, assert_trivial=True)
+            dM *= strength[:, None]
+            if NORMALIZE:
+                dM = bounded(dM, DT)
+            dM_tile.store(dM.to(DT))
             fence_async_shared()
             gl.thread_barrier()
 
             # While row = dM k^ - e (dX S^T) runs, the sums of k^ with w; then col, for which dPs must have come.
             decay = decay_at.load(TOKENS)
             rows *= -gl.exp2(decay)[:, None]
-            cols *= gl.exp2(decay_at.slice(C - 1, 1).load(TOKENS) - decay)[:, None]
+            factor = gl.exp2(decay_at.slice(C - 1, 1).load(TOKENS) - decay)
+            if NORMALIZE:
+                factor *= row_ring.index(row + RK).load(TOKENS)
+            cols *= factor[:, None]
             key_stage = m % KEY_STAGES
             mbarrier.wait(keys_full.index(key_stage), (m // KEY_STAGES) & 1)
             q_tile = q_ring.index(key_stage).reshape([C, BK])
@@ -576,13 +581,10 @@ def _keys(
             if NORMALIZE:
                 rk = row_ring.index(row + RK).load(TOKENS)
                 k_row *= rk
-                k_col *= rk
-                k_w *= rk
-            if NORMALIZE and KEY_TILES == 1:
-                dk_hat = (rk * strength)[:, None] * rows + rk[:, None] * cols
-                dk_hat -= (rk * rk * (strength * k_row + k_col))[:, None] * key.to(gl.float32)
-            else:
-                dk_hat = strength[:, None] * rows + cols
+                if KEY_TILES == 1:
+                    cols -= (rk * rk * (strength * k_row + k_col))[:, None] * key.to(gl.float32)
+                strength *= rk
+            dk_hat = strength[:, None] * rows + cols
             mbarrier.wait(hands.index(SUMS_TAKEN), (m & 1) ^ 1)
             sums_at.index(K_ROW).store(k_row)
             sums_at.index(K_COL).store(k_col)
