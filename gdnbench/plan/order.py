@@ -9,7 +9,7 @@ def importance(preset: Preset, spec: RunSpec) -> tuple[int, int, int]:
     """Return a key by which runs are sorted; those that it leaves equal stay in the order of the plan.
 
     Whatever is over when time is up is then the most that could be known: whole small grids before second seeds, and
-    runs of one width together, whose kernels are compiled once.
+    small widths first.
     """
     place = next((i for i, entry in enumerate(preset.order) if _holds(entry, spec)), len(preset.order))
     return place, spec.seed, spec.model.width

@@ -4,8 +4,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -20,11 +20,23 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass
 class Worker:
-    """A process, its pipe, and the run it is on."""
+    """A process, its pipe, the run it is on, and the forms of the runs that it has had."""
 
     process: Any
     pipe: Connection
     run: RunSpec | None = None
+    forms: set[Hashable] = field(default_factory=set)
+
+
+def form(spec: RunSpec) -> Hashable:
+    """Return what a process compiles once for all runs that have it in common; None where nothing is compiled.
+
+    Constants of a parametrization are constants of the compiled code; rates and seeds are not.
+    """
+    if spec.training is None or not spec.execution.compile:
+        return None
+    size = spec.training.batch_size, spec.training.seq_len, spec.execution
+    return repr((spec.model, spec.parametrization, spec.device, spec.dtype, spec.residual, size))
 
 
 class Pool:
@@ -39,19 +51,35 @@ class Pool:
         """The runs that workers are on."""
         return [worker.run for worker in self.workers if worker.run is not None]
 
+    def suited(self, specs: Sequence[RunSpec]) -> RunSpec:
+        """Return which of equally important runs to start next, the caller knowing that one can start.
+
+        One that an idle worker has compiled before; else one that no other worker has: then each process compiles its
+        own share, instead of all of them the same at once. Else the first.
+        """
+        forms = {spec.run_id: form(spec) for spec in specs}
+        for own in (worker.forms for worker in self.workers if worker.run is None):
+            known = next((spec for spec in specs if forms[spec.run_id] in own), None)
+            if known is not None:
+                return known
+        held = set().union(*(worker.forms for worker in self.workers))
+        return next((spec for spec in specs if forms[spec.run_id] not in held), specs[0])
+
     def start(self, spec: RunSpec, about: dict[str, Any]) -> None:
         """Give a run to an idle worker; the caller knows that fewer than ``size`` are running."""
-        for worker in [worker for worker in self.workers if worker.run is None]:
+        idle = [worker for worker in self.workers if worker.run is None]
+        for worker in sorted(idle, key=lambda worker: form(spec) not in worker.forms):
             try:
                 worker.pipe.send(("run", spec, about))
             except OSError:
                 self._buried(worker)  # It died while it was idle.
                 continue
-            worker.run = spec
-            return
-        worker = self._spawn()
-        worker.pipe.send(("run", spec, about))
+            break
+        else:
+            worker = self._spawn()
+            worker.pipe.send(("run", spec, about))
         worker.run = spec
+        worker.forms.add(form(spec))
 
     def events(self, timeout: float) -> Iterator[tuple[Any, ...]]:
         """Yield what workers say within ``timeout`` seconds; a worker that died says ``("failed", run_id, reason)``."""

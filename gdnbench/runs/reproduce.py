@@ -1,6 +1,5 @@
 """Running all of a preset that is missing, several runs at once, in whatever order their dependencies allow."""
 
-import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -154,15 +153,15 @@ class _Reproduction:
 
     def _assign(self) -> bool:
         """Give runs to idle workers; return whether any was given."""
-        given = False
         if len(self.pool.running) >= self.pool.size:
-            return given
-        for spec in self._ready():
-            if len(self.pool.running) >= self._places(spec):
-                break
-            if self.limit is not None and not self.limit.allows(self._cost(spec)):
-                continue
+            return False
+        ready = [spec for spec in self._ready() if self.limit is None or self.limit.allows(self._cost(spec))]
+        given = False
+        while ready and len(self.pool.running) < self._places(ready[0]):
+            level = self._rank(ready[0])[:2]
+            spec = self.pool.suited([spec for spec in ready if self._rank(spec)[:2] == level])
             self.pool.start(spec, {"workers": self._places(spec)})
+            ready.remove(spec)
             given = True
         return given
 
@@ -174,16 +173,9 @@ class _Reproduction:
         self.view.planned(self.plan, set(self.losses))
 
     def _make_plan(self) -> None:
-        """Make the plan by what is known, and put its runs in order.
-
-        By importance where the preset says what is, or time may run out; else the costliest first: the short ones then
-        fill the gaps at the end.
-        """
+        """Make the plan by what is known, and put its runs in order."""
         self.plan = self.planner.plan(self.losses)
-        if self.limit is not None or self.preset.order:
-            self.runs = sorted(self.plan.runs, key=functools.partial(importance, self.preset))
-        else:
-            self.runs = sorted(self.plan.runs, key=self._cost, reverse=True)
+        self.runs = sorted(self.plan.runs, key=self._rank)
         missing = [spec for spec in self.runs if spec.run_id not in self.losses]
         self.origins = origins.needed(missing)
         for run_id in origins.lost(self.store, self.origins):
@@ -191,6 +183,16 @@ class _Reproduction:
                 del self.losses[run_id]
                 self.view.say(f"{run_id}: run again, since other runs begin with its checkpoint, which is not here")
         origins.remove_unneeded(self.store, (s for s in self.runs if s.run_id in self.losses), self.origins)
+
+    def _rank(self, spec: RunSpec) -> tuple[float, ...]:
+        """Return a run's place in the order; runs whose first two numbers are equal may change places.
+
+        By importance where the preset says what is, or time may run out; else the costliest first: the short ones then
+        fill the gaps at the end.
+        """
+        if self.limit is not None or self.preset.order:
+            return importance(self.preset, spec)
+        return (-self._cost(spec),)
 
     def _missing(self) -> list[RunSpec]:
         """Return the runs that are not stored, those of the wanted experiments, in order."""
