@@ -33,14 +33,17 @@ def print_measured(table: Iterable[str], outcome: "Outcome", what: str) -> None:
         raise GdnbenchError(red)
 
 
-def render_report(results: Path, reports: Path, name: str) -> None:
-    """Render the report of a result set, and say what of the set could not be read and where the report lies."""
+def render_report(results: Path, reports: Path, *sets: str, name: str = "") -> None:
+    """Render the report of a result set, or of several on one page of this ``name``.
+
+    Says what of the sets could not be read, and where the report lies.
+    """
     from gdnbench.report.render import render
     from gdnbench.results.store import open_set
 
-    store = open_set(results, name)
-    command = f"gdnbench report {name}"
-    page = render(store, reports / name, command=command)
-    for line in store.damaged:
+    stores = [open_set(results, each) for each in dict.fromkeys(sets)]
+    command = " ".join(["gdnbench report", *(store.name for store in stores), *([f"--name {name}"] if name else [])])
+    page = render(stores[0], reports / (name or stores[0].name), command=command, others=stores[1:], name=name)
+    for line in (line for store in stores for line in store.damaged):
         print(line, file=sys.stderr)
     print(f"report: {page}")

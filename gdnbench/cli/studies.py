@@ -109,18 +109,21 @@ def reproduce(
 
 
 def report(
-    set_name: Annotated[str, typer.Argument(metavar="SET", help="name of a result set")],
+    sets: Annotated[list[str], typer.Argument(metavar="SET", help="names of result sets")],
+    name: Annotated[str, typer.Option(help="name of the page: the set's own unless given; several sets need one")] = "",
     results: ResultsOption = Path("results"),
     reports: ReportsOption = Path("reports"),
     readme: Annotated[Path | None, typer.Option(help="write its table of timings into this file, too")] = None,
 ) -> None:
-    """Render the report of a result set from its stored records."""
-    render_report(results, reports, set_name)
+    """Render the report of a result set, or of several on one page, from the stored records."""
+    if len(set(sets)) > 1 and not name:
+        raise GdnbenchError(f"report: {' and '.join(sets)} on one page need a name for it: --name NAME")
+    render_report(results, reports, *sets, name=name)
     if readme is not None:
         from gdnbench.report.readme import update_readme
         from gdnbench.results.store import open_set
 
-        update_readme(readme, open_set(results, set_name).records())
+        update_readme(readme, [record for each in sets for record in open_set(results, each).records()])
 
 
 def results(

@@ -31,4 +31,6 @@ def manifest_text(study: Study, command: str) -> str:
             "scipy": scipy.__version__,
         },
     }
+    if study.title != study.name:
+        content["sets"] = [store.name for store in study.stores]
     return json.dumps(content, indent=1, sort_keys=True) + "\n"

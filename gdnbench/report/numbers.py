@@ -35,6 +35,11 @@ def significant(value: float, digits: int = 3) -> str:
     return number(value, min(decimals, 8))
 
 
+def names(arms: Sequence[str]) -> str:
+    """Return names of arms as a list; those that hold a comma are quoted, or it would read as two."""
+    return listed([f"“{arm}”" if "," in arm else arm for arm in arms])
+
+
 def powers_of_ten(value: float, digits: int = 3) -> str:
     """Return a large number such as ``5.85e9``; FLOPs are shown so."""
     if value == 0:

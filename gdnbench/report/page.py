@@ -53,7 +53,7 @@ def build_page(analysis: Analysis, command: str) -> Page:
     )
     return Page(
         title=title,
-        subtitle=f"Claims of arXiv 2606.04048 (Liu, Gu) and of the article on it, tested in the set {study.name}",
+        subtitle=f"Claims of arXiv 2606.04048 (Liu, Gu) and of the article on it, tested in the set {study.title}",
         sections=(*_numbered(sections), appendix(analysis)),
     )
 

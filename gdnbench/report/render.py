@@ -1,5 +1,6 @@
 """Rendering: a set's records become a folder with a page, tables, figures and a manifest."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gdnbench.report.analysis import analyse
@@ -15,8 +16,8 @@ from gdnbench.report.writers.tabular import csv_text, latex_text
 from gdnbench.results import Store
 
 
-def render(store: Store, out: Path, *, command: str) -> Path:
-    """Write the report of a set to ``out`` and return the path of its page.
+def render(store: Store, out: Path, *, command: str, others: Sequence[Store] = (), name: str = "") -> Path:
+    """Write the report of a set, or of several on one page, to ``out`` and return the path of its page.
 
     The folder holds ``index.html`` (one file, nothing loaded), ``report.md``, ``tables/*.csv`` and ``.tex``,
     ``figures/*.png`` and ``.svg``, and ``manifest.json``. It appears as a whole: a process killed on the way leaves
@@ -26,12 +27,14 @@ def render(store: Store, out: Path, *, command: str) -> Path:
         store: the set.
         out: folder of the report; replaced if it holds one.
         command: the command that makes this page, as the page shows it.
+        others: sets beside it on the page.
+        name: the page's name; that of the first set where none is given.
 
     Raises:
         GdnbenchError: a preset snapshot cannot be read, a claim card names an unknown claim, ``out`` is something
             else, or the disk is full.
     """
-    study = read_study(store)
+    study = read_study(store, *others, name=name)
     page = build_page(analyse(study), command)
     with replaced_folder(out) as folder:
         drawings = _write_figures(page, folder / "figures")

@@ -1,10 +1,11 @@
-"""What a set holds, as the report sees it: experiments with their arms and records, claim cards, notes."""
+"""What a set, or several, hold, as the report sees it: experiments with arms and records, claim cards, notes."""
 
 import functools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gdnbench.claims import ClaimCard
@@ -27,12 +28,14 @@ class ArmRuns:
         records: its own runs and those it shares with another arm.
         shared: run ids that were stored under another arm: at the base width all tables train identically.
         given: how the preset describes it; None where no preset does.
+        experiment: the experiment's name.
     """
 
     arm: str
     records: tuple[Record, ...]
     shared: frozenset[str] = frozenset()
     given: Arm | None = None
+    experiment: str = ""
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -74,14 +77,14 @@ class ArmRuns:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A set of records with the preset snapshots that it was run from.
+    """A set of records, or several on one page, with the preset snapshots that they were run from.
 
     Attributes:
-        name: its name.
+        name: its name; the page's where there are several.
         records: the runs of its presets.
         presets: the presets as they were run.
         damaged: what could not be read, in words.
-        store: where it lies.
+        stores: where it lies, or they lie.
         evaluations: records of trained models evaluated on a text.
         harness: records of trained models evaluated by a task of lm-eval.
         left_out: ids of stored runs that are no part of the presets as they are now.
@@ -94,13 +97,23 @@ class Study:
     records: tuple[Record, ...]
     presets: tuple[Preset, ...]
     damaged: tuple[str, ...]
-    store: Store
+    stores: tuple[Store, ...]
     evaluations: tuple[Record, ...] = ()
     harness: tuple[Record, ...] = ()
     left_out: tuple[str, ...] = ()
     kernels: tuple[Record, ...] = ()
     speeds: tuple[Record, ...] = ()
     generations: tuple[Record, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name, with those of the sets that it stands for."""
+        names = [store.name for store in self.stores]
+        return self.name if names == [self.name] else f"{self.name} ({' and '.join(names)})"
+
+    def snapshots(self, pattern: str) -> list[Path]:
+        """Return the files of this name that lie beside the runs, of all sets."""
+        return _snapshots(self.stores, pattern)
 
     @property
     def shown(self) -> tuple[Record, ...]:
@@ -150,12 +163,12 @@ class Study:
             next((candidate for candidate in definition.arms if candidate.name == arm), None) if definition else None
         )
         if definition is None or definition.kind not in OVER_WIDTH:
-            return ArmRuns(arm=arm, records=tuple(own), given=given)
+            return ArmRuns(arm=arm, records=tuple(own), given=given, experiment=experiment)
         taken = {_place(record) for record in own}
         shared = [r for r in records if _shareable(r, own, given) and _place(r) not in taken]
         shared = list({_place(record): record for record in shared}.values())
         ids = frozenset(record.run_id for record in shared)
-        return ArmRuns(arm=arm, records=(*own, *shared), shared=ids, given=given)
+        return ArmRuns(arm=arm, records=(*own, *shared), shared=ids, given=given, experiment=experiment)
 
     def is_start(self, record: Record) -> bool:
         """Say whether a run was made for others to begin with: a trunk of branches, or a model to be fine-tuned."""
@@ -170,41 +183,58 @@ class Study:
 
     def beside(self, name: str) -> "Study | None":
         """Return another set of the same folder, or None where there is none of that name."""
-        store = Store(self.store.folder.parent, name)
+        store = Store(self.stores[0].folder.parent, name)
         return read_study(store) if store.folder.is_dir() else None
 
     @functools.cache  # noqa: B019 (one study a rendering)
     def rows(self, run_id: str) -> list[dict[str, Any]]:
         """Return a run's rows, read once."""
-        return self.store.rows(run_id) if self.store.rows_path(run_id).exists() else []
+        return next((store.rows(run_id) for store in self.stores if store.rows_path(run_id).exists()), [])
 
 
-def read_study(store: Store) -> Study:
-    """Read a set: its records and the preset snapshots beside them; damaged records are set aside and named."""
-    stored = store.records()
-    snapshots = sorted((store.folder / "presets").glob("*.yaml"))
-    presets = tuple(from_mapping(Preset, read_yaml(path), str(path)) for path in snapshots)
-    planned = _planned(store)
-    runs = [record for record in stored if record.kind not in ("evaluation", "lm_eval") and not record.timing]
+def read_study(*stores: Store, name: str = "") -> Study:
+    """Read a set, or several for one page: records, preset snapshots; damaged records are set aside and named.
+
+    Args:
+        stores: the sets.
+        name: the page's name; that of the first set where none is given.
+    """
+    held = {store: (store.records(), _planned(store)) for store in stores}
+    stored = [record for records, _ in held.values() for record in records]
+    presets = tuple(from_mapping(Preset, read_yaml(path), str(path)) for path in _snapshots(stores, "*.yaml"))
+    runs = [record for record in stored if _is_run(record)]
+    kept = [r for records, planned in held.values() for r in records if _is_run(r) and _in_plan(r, planned)]
+    ids = {record.run_id for record in kept}
     return Study(
-        name=store.name,
-        records=tuple(record for record in runs if planned is None or record.run_id in planned),
+        name=name or stores[0].name,
+        records=tuple(kept),
         presets=presets,
-        damaged=tuple(store.damaged),
-        store=store,
+        damaged=tuple(problem for store in stores for problem in store.damaged),
+        stores=stores,
         evaluations=tuple(record for record in stored if record.kind == "evaluation"),
         harness=tuple(record for record in stored if record.kind == "lm_eval"),
-        left_out=tuple(record.run_id for record in runs if planned is not None and record.run_id not in planned),
+        left_out=tuple(record.run_id for record in runs if record.run_id not in ids),
         kernels=tuple(record for record in stored if record.kind == "kernel"),
         speeds=tuple(record for record in stored if record.kind == "train_throughput"),
         generations=tuple(record for record in stored if record.kind == "decode" and record.timing),
     )
 
 
+def _is_run(record: Record) -> bool:
+    return record.kind not in ("evaluation", "lm_eval") and not record.timing
+
+
+def _in_plan(record: Record, planned: set[str] | None) -> bool:
+    return planned is None or record.run_id in planned
+
+
+def _snapshots(stores: Sequence[Store], pattern: str) -> list[Path]:
+    return [path for store in stores for path in sorted((store.folder / "presets").glob(pattern))]
+
+
 def _planned(store: Store) -> set[str] | None:
     """Return the ids of the runs that the presets consist of; None where a preset was not run to its end."""
-    snapshots = list((store.folder / "presets").glob("*.yaml"))
-    plans = [path.with_suffix(".plan.json") for path in snapshots]
+    plans = [path.with_suffix(".plan.json") for path in _snapshots([store], "*.yaml")]
     if not plans or not all(path.exists() for path in plans):
         return None
     return {run_id for path in plans for run_id in json.loads(path.read_text(encoding="utf-8"))}

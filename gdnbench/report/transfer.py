@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gdnbench.report.statistics import (
     Interval,
@@ -109,23 +109,28 @@ def _curve(runs: ArmRuns, width: int) -> WidthCurve:
         else:
             seeds.setdefault(seed_of(record), {})[log2_lr(record)] = loss
     mean = mean_curve(seeds)
-    by_seed = fit_seed_optima(seeds)
+    gone = set().union(*diverged.values())
+    by_seed = fit_seed_optima(seeds, gone)
     return WidthCurve(
         width=width,
         seeds=seeds,
         diverged=diverged,
         mean=mean,
-        optimum=fit_optimum(mean),
+        optimum=fit_optimum(mean, gone),
         by_seed=by_seed,
         interval=t_interval(optimum.x for optimum in by_seed.values() if optimum.x is not None),
     )
 
 
 def _regrets(curves: Mapping[int, WidthCurve]) -> dict[int, SeedRegret]:
-    if len(curves) < 2:
+    """Return the regrets: none while the base width's best rate is open, lower limits where the largest width's is."""
+    if len(curves) < 2 or "edge" in curves[min(curves)].optimum.flags:
         return {}
     base, largest = curves[min(curves)], curves[max(curves)]
-    return transfer_regrets(base.seeds, largest.seeds, largest.diverged)
+    regrets = transfer_regrets(base.seeds, largest.seeds, largest.diverged)
+    if "edge" in largest.optimum.flags:
+        return {seed: replace(regret, at_least=True) for seed, regret in regrets.items()}
+    return regrets
 
 
 def _flags(
@@ -135,8 +140,10 @@ def _flags(
     found: dict[str, list[int]] = {}
     for width, curve in curves.items():
         if "edge" in curve.optimum.flags:
-            found.setdefault("the best rate is at the edge of the grid", []).append(width)
-        censored = sum("censored" in optimum.flags for optimum in curve.by_seed.values())
+            found.setdefault("the best rate is at the edge of those that have run, so no optimum is fitted", []).append(
+                width
+            )
+        censored = sum(optimum.flags == ("censored",) for optimum in curve.by_seed.values())
         if censored:
             text = f"{censored} of {len(curve.by_seed)} optima lie outside the grid (censored)"
             found.setdefault(text, []).append(width)

@@ -44,6 +44,7 @@ ARGUMENTS = {
     "geometry": (["rules", "sp", "--geometry", "papr"], ["papr", "paper"]),
     "set": (["results", "none"], ["none"]),
     "set of a report": (["report", "none"], ["none"]),
+    "page of several sets": (["report", "a", "b"], ["a and b", "--name NAME"]),
     "set of an evaluation": (["evaluate", "run", "--corpus", "stdlib", "--set", "none"], ["none"]),
     "two formats": (["results", "none", "--json", "--csv"], ["--json", "--csv"]),
     "mixer file": (["plan", "quick", "--mixer", "none.py"], ["none.py", "no such file"]),

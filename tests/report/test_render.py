@@ -182,9 +182,36 @@ def test_what_qualifies_the_numbers_is_said(synthetic, tmp_path):
     assert "come from 2 source digests" in page.all and "come from 2 commits" in page.all
     assert "had uncommitted changes" in page.all
     assert "their tokens/s are lower limits" in page.all
-    assert "the best rate is at the edge of the grid" in page.all
+    assert "the best rate is at the edge of those that have run" in page.all
     assert "1 run diverged and counts as no loss: GDN (SP) in transfer-gdn." in page.all
     assert "Transformer+μP, GDN (SP) and RWKV-7 have no run in this set" in page.all
+
+
+def test_a_sweep_that_has_only_begun_claims_no_optimum(synthetic, tmp_path):
+    """A quadratic through three falling losses has a minimum, which says nothing of where the curve turns."""
+    builder = synthetic.Builder(tmp_path)
+    builder.preset()
+    for width in synthetic.WIDTHS:
+        for rate, loss in ((-9.0, 4.65), (-8.0, 4.41), (-7.0, 4.36)):
+            builder.train("transfer-gdn", "GDN (SP)", width, 0, rate, loss)
+    page = rendered(builder, tmp_path)
+    assert "no optimum is fitted" in page.all and "hollow triangles" in page.all
+    assert "(n = 1) octaves" not in page.all and "GDN (SP): drift pending, 0 seeds with a slope" in page.all
+    assert "GDN+μP has no run of transfer-gdn" not in page.all, "it shares the base width's"
+    assert "GDN+μP has no run of coordinates in this set" in page.all
+    assert "GDN+μP has no runs in this set" not in page.all
+
+
+def test_several_sets_make_one_page(synthetic, tmp_path):
+    transfer, comparison = synthetic.Builder(tmp_path, "a"), synthetic.Builder(tmp_path, "b")
+    transfer.preset()
+    transfer.train("transfer-gdn", "GDN (SP)", 64, 0, -7.0, 2.5)
+    comparison.preset([])
+    run = comparison.train("comparison", "GDN+μP", 128, 0, -7.0, 2.3)
+    path = render(transfer.store, tmp_path / "out", command="x", others=[comparison.store], name="both")
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "The set both (a and b) holds 2 runs of 2 experiments" in page.all and run in page.all
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["sets"] == ["a", "b"]
 
 
 @pytest.mark.parametrize("kind", ["nothing", "decode", "comparison without snapshot", "diverged only", "damaged"])

@@ -81,6 +81,13 @@ def test_optimum_outside_the_grid_is_censored_never_clipped(planted):
     assert optimum.x is None and optimum.tolerance is None and set(optimum.flags) == {"edge", "censored"}
 
 
+def test_a_best_rate_at_the_edge_is_no_optimum_unless_what_lies_beyond_diverged():
+    curve = {-9.0: 4.65, -8.0: 4.41, -7.0: 4.36}
+    assert fit_optimum(curve).x is None and fit_optimum(curve, {-10.0}).flags == ("edge", "censored")
+    assert fit_optimum(curve, {-6.5}).x == pytest.approx(-7.24, abs=0.01)
+    assert [o.x for o in fit_seed_optima({0: curve, 1: curve}).values()] == [None, None]
+
+
 def test_a_curve_that_bends_downwards_is_censored():
     assert "censored" in fit_optimum({-8.0: 2.0, -7.0: 2.5, -6.0: 2.6}).flags
 

@@ -65,7 +65,7 @@ def study(builder):
     preset = Preset(name="tasks", title="Tasks", about="", experiments=experiments)
     preset = from_mapping(Preset, to_mapping(preset), "tasks")
     records = tuple(Store(builder.store.folder.parent, "tasks").records())
-    return Study(name="tasks", records=records, presets=(preset,), damaged=(), store=builder.store)
+    return Study(name="tasks", records=records, presets=(preset,), damaged=(), stores=(builder.store,))
 
 
 @pytest.fixture(scope="module")
@@ -138,4 +138,4 @@ def test_a_page_of_tasks_alone_is_not_about_claims(study):
 
 
 def test_a_set_without_tasks_has_no_such_section(builder):
-    assert tasks(analyse(Study(name="none", records=(), presets=(), damaged=(), store=builder.store))) is None
+    assert tasks(analyse(Study(name="none", records=(), presets=(), damaged=(), stores=(builder.store,)))) is None

@@ -16,6 +16,7 @@ def lr_transfer(transfers: Sequence[Transfer], beside: Sequence[Transfer] = ()) 
 
     The axes have room for the sweeps ``beside``, too, which another figure shows. Points: runs (crosses at the top
     edge: diverged). Lines: mean over seeds. Diamonds: fitted optima with their 95% interval over 3 seeds or more.
+    Hollow triangles, where the best rate is at the edge of those that ran, point to where the optimum may lie.
     """
     shown = [transfer for transfer in transfers if transfer.curves]
     figure, axes = new_figure(len(shown), 1, height=0.5 + 2.35 * len(shown))
@@ -52,6 +53,9 @@ def _curve(axis: Axes, curve: WidthCurve, tone: str) -> None:
 
 def _mark_optimum(axis: Axes, curve: WidthCurve, tone: str) -> None:
     optimum = curve.optimum
+    if optimum.best is not None and optimum.loss is not None and "edge" in optimum.flags:
+        pointing = ">" if optimum.best == max(curve.mean) else "<"
+        axis.plot([optimum.best], [optimum.loss], pointing, color="white", markeredgecolor=tone, markersize=7, zorder=6)
     if optimum.x is None or optimum.loss is None:
         return
     interval = curve.interval

@@ -47,7 +47,7 @@ def what_was_run(study: Study) -> str:
     ending = f"{diverged} of them diverged" if diverged else "none of them diverged"
     runs = numbers.plural(len(study.records), "run")
     where = f"{numbers.plural(len(names), 'experiment')} ({numbers.listed(names)})"
-    return f"The set {study.name} holds {runs} of {where}; {ending}. Together they took {time} of work."
+    return f"The set {study.title} holds {runs} of {where}; {ending}. Together they took {time} of work."
 
 
 def hardware(records: Iterable[Record]) -> str:

@@ -93,7 +93,7 @@ def _more(names: Sequence[str]) -> str:
 
 
 def _read_notes(study: Study) -> dict[str, Any]:
-    path = study.store.folder / NOTES
+    path = study.stores[0].folder / NOTES
     notes = read_yaml(path) if path.exists() else {}
     for name, text in notes.items():
         if not isinstance(text, str):

@@ -86,11 +86,13 @@ def transfer_figures(experiment: Experiment, fitted: Sequence[Transfer]) -> list
 
 def _figure(name: str, experiment: Experiment, shown: Sequence[Transfer], beside: Sequence[Transfer]) -> Figure:
     records = {record.run_id: record for arm in shown for record in arm.runs.records}
+    is_open = any("edge" in curve.optimum.flags for arm in shown for curve in arm.curves.values())
+    triangles = "; hollow triangles: the lowest loss is at the edge of what has run, no optimum" if is_open else ""
     caption = (
         f"{experiment.title or experiment.name}: validation loss over base learning rate; the numbers at the lines "
         "are widths. Points: "
         "runs; lines: mean over seeds; diamonds: fitted optimum with its 95% interval over seeds where there are "
-        f"3; crosses at the top: diverged. {budget(list(records.values()))}."
+        f"3{triangles}; crosses at the top: diverged. {budget(list(records.values()))}."
     )
     return Figure(name=name, caption=caption, plot=lr_transfer(shown, beside), runs=tuple(sorted(records)))
 

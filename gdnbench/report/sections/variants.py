@@ -33,7 +33,7 @@ WORDS = {
 
 def about_variants(study: Study) -> Mapping[str, Any]:
     """Return what `gdnbench compare` stored of its variants; empty for a set of another command."""
-    paths = sorted((study.store.folder / "presets").glob("*.compare.json"))
+    paths = study.snapshots("*.compare.json")
     return json.loads(paths[-1].read_text(encoding="utf-8")) if paths else {}
 
 

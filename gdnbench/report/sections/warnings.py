@@ -5,7 +5,7 @@ from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Block, Notice
 from gdnbench.report.sections.findings import control_notice
 from gdnbench.report.study import Study
-from gdnbench.report.tables.left import left_table
+from gdnbench.report.tables.left import crowd, left_table
 
 
 def warnings(analysis: Analysis) -> list[Block]:
@@ -50,11 +50,11 @@ def missing_parts(study: Study) -> list[str]:
         arms = study.arms(experiment)
         if absent := [runs.arm for runs in arms if not runs.records]:
             have = "has" if len(absent) == 1 else "have"
-            texts.append(f"In {experiment.name}, {numbers.listed(absent)} {have} no run in this set.")
+            texts.append(f"In {experiment.name}, {numbers.names(absent)} {have} no run in this set.")
         if sharing := [runs.arm for runs in arms if runs.records and not runs.own]:
             share = "shares" if len(sharing) == 1 else "share"
             texts.append(
-                f"In {experiment.name}, {numbers.listed(sharing)} only {share} the base width's runs with another arm."
+                f"In {experiment.name}, {numbers.names(sharing)} only {share} the base width's runs with another arm."
             )
     return texts
 
@@ -95,8 +95,8 @@ def edges(analysis: Analysis) -> list[str]:
             if widths:
                 found.setdefault(experiment.name, []).append(f"{transfer.runs.arm} at width {numbers.listed(widths)}")
     texts = [
-        f"In {name}, the best rate is at the edge of the grid, and the true optimum may lie beyond it: "
-        f"{'; '.join(arms)}."
+        f"In {name}, the best rate is at the edge of those that have run, and the true optimum may lie beyond it, so "
+        f"none is fitted: {'; '.join(arms)}."
         for name, arms in found.items()
     ]
     for experiment, choices in analysis.comparisons:
@@ -113,13 +113,13 @@ def edges(analysis: Analysis) -> list[str]:
 def crowded(study: Study) -> list[str]:
     """Return whether speeds were measured while other runs shared the machine."""
     timed = [record for record in study.records if record.metric("tokens_per_s") is not None]
-    workers = {int(record.environment.get("workers") or 1) for record in timed}
-    if max(workers, default=1) <= 1:
+    others = crowd(timed)
+    if not others:
         return []
     number = sum(int(record.environment.get("workers") or 1) > 1 for record in timed)
     return [
         f"{number} of {numbers.plural(len(timed), 'run')} with a speed shared the machine with up to "
-        f"{max(workers) - 1} other at the same time: their tokens/s are lower limits."
+        f"{numbers.plural(others, 'other')} at the same time: their tokens/s are lower limits."
     ]
 
 

@@ -1,6 +1,7 @@
 """What the presets of a set have left to run, what it takes, and the command that runs it."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from gdnbench.presets import Preset
@@ -8,6 +9,7 @@ from gdnbench.presets.schema import is_task
 from gdnbench.report import numbers
 from gdnbench.report.content import Row, Table, plain
 from gdnbench.report.study import Study
+from gdnbench.results import Record
 
 
 def left_table(study: Study) -> Table | None:
@@ -15,31 +17,38 @@ def left_table(study: Study) -> Table | None:
     rows: list[Row] = []
     speeds: dict[str, None] = {}
     for preset in study.presets:
-        path = study.store.folder / "presets" / f"{preset.name}.left.json"
-        if path.exists():
+        for path in study.snapshots(f"{preset.name}.left.json"):
             content = json.loads(path.read_text(encoding="utf-8"))
-            rows += [_row(preset, row, study) for row in content["rows"]]
+            rows += [_row(preset, row, path.parent.parent.name) for row in content["rows"]]
             speeds |= {content["speed"]: None}
     if not rows:
         return None
+    shared = crowd(study.records)
+    beside = f" (which shared the machine with up to {numbers.plural(shared, 'other')}: an upper estimate)"
     return Table(
         name="left",
         caption="What is left to run",
         columns=("experiment", "arm", "runs to do", "about so many more follow", "expected hours", "command"),
         rows=tuple(rows),
         note=(
-            f"Hours of one machine, one run after the other, {numbers.listed(list(speeds))}. Which runs follow depends "
-            "on losses that are not known yet."
+            f"Hours of one machine, one run after the other, {numbers.listed(list(speeds))}"
+            f"{beside if shared else ''}. Which runs follow depends on losses that are not known yet."
         ),
         runs_column=False,
     )
 
 
-def command(preset: Preset, experiment: str, study: Study) -> str:
-    """Return the command that runs an experiment of a preset into the set; places of files are to be filled in."""
+def crowd(records: Sequence[Record]) -> int:
+    """Return with how many others at most the runs that have a speed shared the machine."""
+    timed = [record for record in records if record.metric("tokens_per_s") is not None]
+    return max((int(record.environment.get("workers") or 1) for record in timed), default=1) - 1
+
+
+def command(preset: Preset, experiment: str, name: str) -> str:
+    """Return the command that runs an experiment of a preset into a set; places of files are to be filled in."""
     known = {entry.name: entry for entry in preset.experiments}
     parts = ["gdnbench reproduce", preset.name, f"--only {experiment}"]
-    parts += [f"--set {study.name}"] if study.name != preset.name else []
+    parts += [f"--set {name}"] if name != preset.name else []
     parts += [f"--corpus {_to_fill_in(preset.corpus)}"] if ":" in preset.corpus and not is_task(preset.corpus) else []
     entry = known.get(experiment)
     evaluation = {**preset.evaluation, **(entry.evaluation if entry is not None else {})}
@@ -49,7 +58,7 @@ def command(preset: Preset, experiment: str, study: Study) -> str:
     return " ".join([*parts, *(f"--also {_to_fill_in(other)}" for other in placed)])
 
 
-def _row(preset: Preset, row: dict[str, Any], study: Study) -> Row:
+def _row(preset: Preset, row: dict[str, Any], name: str) -> Row:
     hours = row["seconds"] / 3600
     return Row(
         cells=(
@@ -58,7 +67,7 @@ def _row(preset: Preset, row: dict[str, Any], study: Study) -> Row:
             plain(str(row["runs"]), row["runs"]),
             plain(str(row["following"]), row["following"]),
             plain(numbers.significant(hours), hours),
-            plain(command(preset, row["experiment"], study)),
+            plain(command(preset, row["experiment"], name)),
         )
     )
 

@@ -18,7 +18,7 @@ HEADINGS = {
 def rules_table(study: Study) -> Table | None:
     """Return a row for each role of each parametrization; None where the set has no snapshot of its rules."""
     rules: dict[str, dict[str, dict[str, str]]] = {}
-    for path in sorted((study.store.folder / "presets").glob("*.rules.json")):
+    for path in study.snapshots("*.rules.json"):
         rules |= json.loads(path.read_text(encoding="utf-8"))
     if not rules:
         return None

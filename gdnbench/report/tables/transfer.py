@@ -111,7 +111,9 @@ def _drift_row(experiment: str, transfer: Transfer, control: Transfer | None) ->
     place = position(transfer.drift, -DRIFT_BOUND, DRIFT_BOUND)
     word, tone = WORDS[place]
     reason = "pending: see the flags" if transfer.flags else numbers.MISSING
-    regret = interval_cell(transfer.regret, 4, reason="needs runs at two widths and two seeds")
+    regret = interval_cell(
+        transfer.regret, 4, reason="needs two seeds at two widths and a best rate inside the base width's grid"
+    )
     if transfer.at_least and transfer.regret is not None:
         regret = Cell(text=f"at least {regret.text}", value=regret.value, interval=regret.interval)
     return Row(

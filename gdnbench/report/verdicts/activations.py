@@ -16,7 +16,7 @@ from gdnbench.report.activations import (
 from gdnbench.report.numbers import limits, number, plural
 from gdnbench.report.statistics import position
 from gdnbench.report.study import Study
-from gdnbench.report.verdicts.verdict import Part, Verdict, pending, rule
+from gdnbench.report.verdicts.verdict import Part, Verdict, no_run, pending, rule
 
 BOUND = 0.2
 CONTROL_BOUND = 0.3
@@ -108,8 +108,8 @@ def _judge(card: ClaimCard, study: Study, select: Select, expected: float = 0.0)
 
 
 def _unusable(check: CoordinateCheck, slopes: Sequence[SiteSlope], min_seeds: int) -> str:
-    if not check.runs.records:
-        return "has no runs in this set"
+    if problem := no_run(check.runs):
+        return problem
     if not slopes:
         return "has no row of these activations"
     fewest = min(0 if s.slope is None else s.slope.n for s in slopes)

@@ -7,7 +7,7 @@ from gdnbench.report.numbers import metric_name, quantity, significant
 from gdnbench.report.study import Study
 from gdnbench.report.transfer import analyse
 from gdnbench.report.verdicts.budget import budget, distance
-from gdnbench.report.verdicts.verdict import Verdict
+from gdnbench.report.verdicts.verdict import Verdict, no_run
 from gdnbench.results import Record
 
 NO_RULE = "shown only: the card states no rule for a verdict"
@@ -17,15 +17,17 @@ def measured(card: ClaimCard, study: Study) -> Verdict:
     """Return the card's fixed verdict with the values of its arms; ``pending`` where it fixes none."""
     names = [name for name in (card.arm, card.control) if name and card.experiment]
     shown = {name: _values(card, study, name) for name in names}
-    records = [record for _, used in shown.values() for record in used]
+    records = list({record.run_id: record for _, used in shown.values() for record in used}.values())
+    waiting = [f"{name} {no_run(study.arm(card.experiment, name))}" for name, (_, used) in shown.items() if not used]
+    reason = card.reason or ("" if card.verdict else NO_RULE)
     return Verdict(
         claim=card.claim,
         verdict=card.verdict or "pending",
         measured="; ".join(f"{name}: {text}" for name, (text, _) in shown.items() if text),
         budget=budget(records),
         distance=distance(card, records),
-        reason=card.reason or ("" if card.verdict else NO_RULE),
-        runs=tuple(sorted({record.run_id for record in records})),
+        reason="; ".join(waiting) if waiting and card.verdict in ("", "pending") else reason,
+        runs=tuple(sorted(record.run_id for record in records)),
         card=card,
     )
 

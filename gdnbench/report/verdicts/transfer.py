@@ -3,14 +3,15 @@
 from gdnbench.claims import ClaimCard
 from gdnbench.report.numbers import limits
 from gdnbench.report.statistics import paired_difference, position
-from gdnbench.report.study import ArmRuns, Study
+from gdnbench.report.study import Study
 from gdnbench.report.transfer import Transfer, analyse
-from gdnbench.report.verdicts.verdict import Behaviour, Part, Verdict, as_control, enough, pending, rule
+from gdnbench.report.verdicts.verdict import Behaviour, Part, Verdict, as_control, enough, no_run, pending, rule
 from gdnbench.results import Record
 
 DRIFT_UNIT = "octaves per doubling of width"
 DRIFT_BOUND = 0.15
 REGRET_BOUND = 0.01
+HELD_OUT = "held-out seed"  # a regret takes a seed, and another that chooses its rates
 
 
 def lr_transfer(card: ClaimCard, study: Study) -> Verdict:
@@ -47,7 +48,7 @@ def drift_part(card: ClaimCard, fitted: Transfer, bound: float) -> Part:
     """Return how an arm's optimum drifts, as claimed where its interval lies inside ± ``bound``."""
     name, runs, drift = fitted.runs.arm, fitted.runs.run_ids, fitted.drift
     measured = "" if drift is None else f"drift {limits(drift, 3, DRIFT_UNIT)}"
-    if problem := _missing(fitted.runs) or enough(card, drift):
+    if problem := no_run(fitted.runs) or enough(card, drift):
         return pending(name, f"{problem}{_because(fitted)}", measured, runs)
     assert drift is not None
     place = position(drift, -bound, bound)
@@ -65,8 +66,8 @@ def drift_part(card: ClaimCard, fitted: Transfer, bound: float) -> Part:
 def _regret_part(card: ClaimCard, fitted: Transfer, bound: float) -> Part:
     name, runs, regret = fitted.runs.arm, fitted.runs.run_ids, fitted.regret
     measured = _regret_text(fitted)
-    if problem := _missing(fitted.runs) or enough(card, regret):
-        return pending(name, problem, measured, runs)
+    if problem := no_run(fitted.runs) or enough(card, regret, HELD_OUT):
+        return pending(name, f"{problem}{_because(fitted)}", measured, runs)
     assert regret is not None
     if regret.low is not None and regret.low > bound:
         return _part(name, "otherwise", measured, f"loses more than {bound} nat by the transferred rate", runs)
@@ -88,8 +89,8 @@ def _control_regret(card: ClaimCard, arm: Transfer, control: Transfer, bound: fl
         {seed: regret.nats for seed, regret in control.regrets.items()},
         {seed: regret.nats for seed, regret in arm.regrets.items()},
     )
-    if problem := _missing(control.runs) or enough(card, difference):
-        return pending(name, problem, measured, runs)
+    if problem := no_run(control.runs) or enough(card, difference, HELD_OUT):
+        return pending(name, f"{problem}{_because(control)}", measured, runs)
     assert difference is not None and control.regret is not None
     measured = f"{measured}; paired difference to {arm.runs.arm} {limits(difference, 4, 'nat')}"
     if difference.low is not None and difference.low > 0:
@@ -106,10 +107,6 @@ def _regret_text(fitted: Transfer) -> str:
         return ""
     prefix = "at least " if fitted.at_least else ""
     return f"regret at width {fitted.largest_width} {prefix}{limits(fitted.regret, 4, 'nat')}"
-
-
-def _missing(runs: ArmRuns) -> str:
-    return "" if runs.records else "has no runs in this set"
 
 
 def _because(fitted: Transfer) -> str:

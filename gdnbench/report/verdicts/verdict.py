@@ -7,6 +7,7 @@ from typing import Literal
 from gdnbench.claims import ClaimCard
 from gdnbench.report.numbers import plural
 from gdnbench.report.statistics import Interval
+from gdnbench.report.study import ArmRuns
 from gdnbench.report.verdicts.budget import budget, distance
 from gdnbench.results import Record
 
@@ -97,6 +98,11 @@ def enough(card: ClaimCard, interval: Interval | None, noun: str = "seed") -> st
     """Return an empty text where an interval has the card's number of seeds, else what is missing."""
     n = 0 if interval is None else interval.n
     return "" if n >= card.min_seeds else f"has {plural(n, noun)} of the {card.min_seeds} that the card asks for"
+
+
+def no_run(runs: ArmRuns) -> str:
+    """Return an empty text where an arm has runs, else what is missing; it may have some in another experiment."""
+    return "" if runs.records else f"has no run of {runs.experiment} in this set"
 
 
 def pending(arm: str, finding: str, measured: str = "", runs: tuple[str, ...] = ()) -> Part:
