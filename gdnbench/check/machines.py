@@ -17,7 +17,7 @@ from gdnbench.check.subject import Subject
 # bfloat16 rounds to 2^-9; a few layers of it stay near float32, a wrong type or an overflow does not.
 NEAR, BFLOAT16_NEAR = 1e-3, 0.1
 AUTOCAST = "float32 under autocast to bfloat16"
-MOVES = (Tensor.to, Tensor.cpu, Tensor.cuda)
+MOVES, NAMED_MOVES = (Tensor.to, Tensor.type_as), (Tensor.cpu, Tensor.cuda)
 # An index may lie on the CPU.
 INDEXING = (Tensor.__getitem__, Tensor.__setitem__, torch.index_select)
 
@@ -46,7 +46,8 @@ def types(subject: Subject) -> Iterator[Finding]:
     yield from _near(logits.detach(), exact, torch.bfloat16, f"{AUTOCAST}, without a state")
     logits.float().square().mean().backward()
     for name, parameter in model.named_parameters():
-        if parameter.grad is None or not parameter.grad.isfinite().all():
+        # A parameter without a gradient is the finding of another check.
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
             yield Finding(
                 place=f"{AUTOCAST}, {name}",
                 found="its gradient is no number",
@@ -72,8 +73,8 @@ def devices(subject: Subject) -> Iterator[Finding]:
     tokens = subject.tokens(1, 20)
     with torch.no_grad(), watch:
         model = subject.decoder()
-        for buffer in model.buffers():
-            watch.forget(buffer)
+        for tensor in (*model.parameters(), *model.buffers()):
+            watch.forget(tensor)
         _, state = model(tokens, model.init_state(1))
         model.step(tokens[:, 0], state)
         model(tokens)
@@ -100,10 +101,10 @@ def _on_gpu(subject: Subject, tokens: Tensor) -> Iterator[Finding]:
 
 
 class Placeless(TorchFunctionMode):
-    """Follows tensors that the file makes without a device, or on one by name, until they meet another one.
+    """Follows tensors that the file makes without a device, or on one of its own, until they meet another one.
 
-    Numbers (tensors without dimensions) and indices may lie on the CPU, as PyTorch allows; what is moved to the device
-    of another tensor is at home again.
+    A device of its own is a name, or an object that was not read from a tensor. Numbers (tensors without dimensions)
+    and indices may lie on the CPU, as PyTorch allows; what is moved to the device of another tensor is at home again.
     """
 
     def __init__(self, file: Path):
@@ -111,6 +112,7 @@ class Placeless(TorchFunctionMode):
         self.file = str(file)
         self.found: list[tuple[int, str]] = []
         self._made: dict[int, tuple[Tensor, str]] = {}
+        self._read: list[torch.device] = []
 
     def forget(self, tensor: Tensor) -> None:
         """Take a tensor as one that moves with the model."""
@@ -120,34 +122,56 @@ class Placeless(TorchFunctionMode):
         """Run ``func`` and follow what it makes."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        line = self._line()
-        if line is None or func in INDEXING:
-            return result
-        inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        if func == Tensor.device.__get__:  # type: ignore[attr-defined]
+            self._read.append(result)
+        meeting = args[:1] if func in INDEXING else (args, kwargs)
+        inputs = [x for x in tree_leaves(meeting) if isinstance(x, Tensor)]
         made = [x for x in inputs if id(x) in self._made]
-        name = getattr(func, "__name__", str(func))
-        device = kwargs.get("device")
-        if func in MOVES:
-            if any(isinstance(x, str) for x in (*args[1:], device)) or func is Tensor.cpu:
-                self._follow(result, f"{name} moves it to a device by its name, and it meets another tensor")
-        elif func in _device_constructors() and (device is None or isinstance(device, str)):
-            where = f"on {device}" if device else "without a device"
-            self._follow(result, f"torch.{name} makes it {where}, and it meets another tensor")
+        how = None if self._line() is None else self._placed(func, args, kwargs)
+        if how is not None:
+            self._follow(result, how)
         elif made and any(x.ndim for x in inputs if id(x) not in self._made):
-            self.found.append((line, self._made[id(made[0])][1] + f" in {name}"))
+            if (line := self._line(anywhere=True)) is not None:
+                self.found.append((line, f"{self._made[id(made[0])][1]}, and it meets another tensor in {_name(func)}"))
         elif made:
             self._follow(result, self._made[id(made[0])][1])
         return result
 
+    def _placed(self, func: Any, args: Any, kwargs: Any) -> str | None:
+        """Return how a call puts a tensor on a device of its own, "" if on another tensor's, None if on no other."""
+        if func in NAMED_MOVES:
+            return f"{_name(func)} moves it to a device by its name"
+        if func in _device_constructors():
+            device = kwargs.get("device")
+            where = f"on {device}" if device else "without a device"
+            return "" if self._is_read(device) else f"torch.{_name(func)} makes it {where}"
+        targets = [x for x in (*args[1:], *kwargs.values()) if isinstance(x, str | torch.device | Tensor)]
+        if func not in MOVES or not targets:
+            return None
+        settled = isinstance(targets[0], Tensor) or self._is_read(targets[0])
+        return "" if settled else f"{_name(func)} moves it to the device {targets[0]}"
+
+    def _is_read(self, device: Any) -> bool:
+        """Return whether a device is an object that was read from a tensor (equal ones are made of names, too)."""
+        return any(device is known for known in self._read)
+
     def _follow(self, result: Any, how: str) -> None:
-        # The tensor is kept, so that its id is not given away.
+        """Follow tensors that came to be so; forget them if they are where another tensor is."""
         for x in tree_leaves(result):
             if isinstance(x, Tensor) and x.ndim:
-                self._made[id(x)] = (x, how)
+                self._made[id(x)] = (x, how)  # the tensor is kept, so that its id is not given away
+                if not how:
+                    self.forget(x)
 
-    def _line(self) -> int | None:
-        """Return the line of the file that is calling, or None where the call comes from elsewhere."""
+    def _line(self, *, anywhere: bool = False) -> int | None:
+        """Return the line of the file that is calling, itself or through whatever it calls; None if it is not."""
         frame = sys._getframe(2)
-        while frame is not None and "/torch/" in frame.f_code.co_filename:
+        while frame is not None and frame.f_code.co_filename != self.file:
+            if not anywhere and "/torch/" not in frame.f_code.co_filename:
+                return None
             frame = frame.f_back  # type: ignore[assignment]
-        return frame.f_lineno if frame is not None and frame.f_code.co_filename == self.file else None
+        return None if frame is None else frame.f_lineno
+
+
+def _name(func: Any) -> str:
+    return getattr(func, "__name__", str(func))

@@ -158,6 +158,7 @@ def determinism(subject: Subject) -> Iterator[Finding]:
     """Two calls, and two models of one seed, give the same bits."""
     tokens = subject.tokens(2, 33)
     first, again = subject.exact(tokens)[0], subject.exact(tokens)[0]
+    torch.manual_seed(1)  # not what the first one was built after: a start may use the generator that is given only
     other = subject.decoder()(tokens)[0]
     for found, place in ((again, "a second call"), (other, "a second model of the same seed")):
         if not torch.equal(first, found):

@@ -10,7 +10,7 @@ from gdnbench.check.findings import Finding
 from gdnbench.check.subject import Subject, mixers
 from gdnbench.models.mixer import Mixer, State
 
-CONTEXTS = (1, 7, 64, 130)
+CONTEXTS = (1, 7, 64, 130, 260)
 # Operations on an entry of the state that the counter of matrix products does not see: decays, outer products, sums.
 STATE_OPERATIONS = 8
 FLOP_TOKENS = 16

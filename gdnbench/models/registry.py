@@ -98,7 +98,8 @@ def mixer_of(module: ModuleType) -> type[Mixer]:
         if inspect.isclass(item) and issubclass(item, Mixer) and item.__module__ == module.__name__
     ]
     if len(own) != 1:
-        raise GdnbenchError(f"{module.__name__}: expected one Mixer class in the file, found {len(own)}")
+        found = f"{len(own)}{': ' if own else ''}{', '.join(one.__name__ for one in own)}"
+        raise GdnbenchError(f"{module.__file__}: expected one Mixer class in the file, found {found}")
     return own[0]
 
 

@@ -62,11 +62,26 @@ MISTAKES = {
     "cuts_gradients": [("k, v = (p(x)", "k, v = (p(x).detach()"), "gradients", ["q_proj.weight", "it has no gradient"]],
     "stays_on_the_cpu": [("device=x.device)", 'device="cpu")'), "devices", ["line ", "torch.ones makes it on cpu"]],
     "has_no_device": [(", device=x.device)", ")"), "devices", ["line ", "torch.ones makes it without a device"]],
+    "has_a_device_of_its_own": [
+        ("device=x.device)", 'device=torch.device("cpu"))'), "devices", ["line ", "torch.ones makes it on cpu"],
+    ],
+    "moves_to_a_device_of_its_own": [
+        ("        q, k, v, g = self._inputs(x)\n", "        q, k, v, g = self._inputs(x.to(torch.device('cpu')))\n"),
+        "devices", ["to moves it to the device cpu"],
+    ],
+    "keeps_a_tensor_that_stays": [
+        (OUTPUT, "return self.o_proj(self.norm(o).flatten(2) * torch.ones(99).to(o.dtype)[: self.heads * self.dim])"),
+        "devices", ["torch.ones makes it without a device", "in mul"],
+    ],
     "mixes_rows": [
         (OUTPUT, "return self.o_proj(self.norm(o - o.mean(0)).flatten(2))"), "rows", ["row 0 of 3"],
     ],
     "draws_at_random": [
         (OUTPUT, "return self.o_proj(self.norm(o + torch.rand_like(o)).flatten(2))"), "determinism", ["a second call"],
+    ],
+    "starts_at_random": [
+        ("init=constant(-3.0)", "init=type(init)(sample=lambda shape, rng: torch.randn(shape))"), "determinism",
+        ["a second model of the same seed"],
     ],
     "one_width": [
         ("self.width = config.width\n", "self.width = config.width\n        assert self.width < 128\n"), "widths",
@@ -86,6 +101,12 @@ def test_it_is_found(name, planted):
     assert str(path) in line
     for text in said:
         assert text in line, line
+
+
+def test_a_parameter_without_a_gradient_is_told_once(planted):
+    change, _, _ = MISTAKES["cuts_gradients"]
+    report = check(planted("cuts_gradients", change), only=["types"])
+    assert not report.failed, report.lines()
 
 
 RAW = ("self.norm(o).flatten(2)", "o.flatten(2)")  # what is read is not normalized
