@@ -46,13 +46,15 @@ def test_several_rows_by_tensor_cores(name, monkeypatch):
     assert taken
 
 
-@pytest.mark.parametrize(("rows", "block", "depth"), [(1, 64, 1), (2, 16, 3), (8, 32, 2)])
+@pytest.mark.parametrize(
+    ("rows", "block", "depth", "stages"), [(1, 64, 1, 0), (2, 16, 3, 0), (8, 32, 2, 0), (1, 64, 0, 2), (4, 32, 0, 3)]
+)
 @pytest.mark.parametrize("settings", [{}, {"activation": "swiglu"}], ids=["plain", "swiglu"])
-def test_tiles_that_do_not_fit(rows, block, depth, settings):
+def test_tiles_that_do_not_fit(rows, block, depth, stages, settings):
     """More tiles than programs, blocks beyond the last column, and tiles beyond the last row."""
     call = Call(width=72, rows=30, tensors=("add", "norm"), settings=settings)
     mixed = Call(width=72, rows=30, tensors=("previous", "mix"), mix_rows=(17, 5, 8))
-    with tiles.forced({None: Tile(ROWS=rows, BLOCK=block, DEPTH=depth, programs=1)}):
+    with tiles.forced({None: Tile(ROWS=rows, BLOCK=block, DEPTH=depth, STAGES=stages, programs=1)}):
         assert mismatches(call, torch.float32, "triton") == {}
         assert mismatches(mixed, torch.float32, "triton") == {}
 

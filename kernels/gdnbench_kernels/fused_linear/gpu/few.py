@@ -3,7 +3,7 @@
 It is to read the matrix as fast as memory gives it, also across the kernels of a chain. So programs are few enough to
 run at once, each with its first tiles of weights on their way before it waits for the kernel before (`gpu.pdl`), and
 further ones on their way to L2: memory is busy while the input is made, from what lies in L2. Each program then goes
-through its tiles, always as many ahead.
+through its tiles, always as many ahead: in registers, or in a ring in shared memory (`tiles.Tile`).
 """
 
 from typing import Any
@@ -51,6 +51,7 @@ def product(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
         ROWS=chosen.ROWS,
         BLOCK=chosen.BLOCK,
         DEPTH=chosen.DEPTH,
+        STAGES=chosen.STAGES,
         AHEAD=chosen.AHEAD if overlap["PDL"] else 0,
         LEAD=chosen.LEAD,
         num_warps=chosen.num_warps,
@@ -89,7 +90,7 @@ def fused_linear_kernel(
     x_row, add_row, gate_row, previous_row, scale, eps, rows,
     K: tl.constexpr, GROUP: tl.constexpr, GATE_FIRST: tl.constexpr, NORM: tl.constexpr, RANGES: tl.constexpr,
     SWIGLU: tl.constexpr, SQUARED: tl.constexpr, B: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-    DEPTH: tl.constexpr, AHEAD: tl.constexpr, LEAD: tl.constexpr, PDL: tl.constexpr,
+    DEPTH: tl.constexpr, STAGES: tl.constexpr, AHEAD: tl.constexpr, LEAD: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Program: tiles of rows of one range, so many programs apart."""
     program = tl.program_id(0)
@@ -102,9 +103,10 @@ def fused_linear_kernel(
     tiles = ()
     for i in tl.static_range(DEPTH):
         tiles = tiles + (load_tile(words, first + i * step, end, rows, K // PACKED, SWIGLU, ROWS, BLOCK // PACKED),)
-    for i in tl.static_range(AHEAD):
-        prefetch_tile(weight, first + (DEPTH + i) * step, end, rows, K, SWIGLU, ROWS)
-    if first + (DEPTH + AHEAD + LEAD) * step >= end:
+    if PDL:
+        for i in tl.static_range(STAGES + AHEAD):
+            prefetch_tile(weight, first + (DEPTH + i) * step, end, rows, K, SWIGLU, ROWS)
+    if first + (DEPTH + STAGES + AHEAD + LEAD) * step >= end:
         pdl.launch_dependents(PDL)
     constants = read_constants(norm, norm_bias, mix, which, K, NORM, BLOCK)
     pdl.wait(PDL)
@@ -118,6 +120,16 @@ def fused_linear_kernel(
     if source is not None:
         if program == tl.num_programs(0) - 1:
             copy(source, target, carried)
+    # Through shared memory: the compiler lays a ring of STAGES tiles there, which keeps no registers while they come.
+    if STAGES > 0:
+        for row in tl.range(first, end, step, num_stages=STAGES):
+            if row + (STAGES + AHEAD + LEAD) * step >= end:
+                pdl.launch_dependents(PDL)
+            tile = load_tile(words, row, end, rows, K // PACKED, SWIGLU, ROWS, BLOCK // PACKED)
+            if AHEAD > 0:
+                prefetch_tile(weight, row + (STAGES + AHEAD) * step, end, rows, K, SWIGLU, ROWS)
+            finish(multiply(tile, inputs, weight.dtype.element_ty), y, row, end, rows, scale, SWIGLU, SQUARED, ROWS)
+        return
     # A slot of registers is loaded again as soon as it has been used, and never copied, which would wait for loads.
     for row in range(first, end, DEPTH * step):
         if row + (DEPTH + AHEAD + LEAD) * step >= end:

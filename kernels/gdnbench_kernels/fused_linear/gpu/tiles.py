@@ -17,6 +17,7 @@ class Tile:
         ROWS: of y, that a program takes at once (with ``swiglu`` twice as many of the matrix).
         BLOCK: columns of one load.
         DEPTH: tiles in registers, on their way or in use.
+        STAGES: instead of DEPTH, which is then 0: tiles in a ring in shared memory.
         AHEAD: further tiles on their way to L2.
         LEAD: tiles that are not on their way yet when the next kernel may start, and ask for its own: so few that what
             it asks for does not leave L2 before it is read.
@@ -27,6 +28,7 @@ class Tile:
     ROWS: int
     BLOCK: int
     DEPTH: int = 2
+    STAGES: int = 0
     AHEAD: int = 2
     LEAD: int = 0
     num_warps: int = 4
