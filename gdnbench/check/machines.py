@@ -122,7 +122,7 @@ class Placeless(TorchFunctionMode):
         """Run ``func`` and follow what it makes."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if func == Tensor.device.__get__:  # type: ignore[attr-defined]
+        if func == Tensor.device.__get__:
             self._read.append(result)
         meeting = args[:1] if func in INDEXING else (args, kwargs)
         inputs = [x for x in tree_leaves(meeting) if isinstance(x, Tensor)]

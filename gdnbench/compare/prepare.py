@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gdnbench_kernels import backends
+from gdnbench_kernels.backends import BackendUnavailable
 from rich.console import Console
 
 from gdnbench import launch
@@ -131,21 +132,24 @@ def prepared(asked: Asked, root: Path, *, look: bool, say: Callable[[str], None]
         say: told what is found.
 
     Raises:
-        GdnbenchError: a baseline, preset, budget or device does not exist, or the device is not here.
+        GdnbenchError: a baseline, preset, budget or device does not exist, the device is not here, or all variants are
+            left out.
     """
     device = asked.overrides.get("device") or "cpu"
     check_device_name(device)
     budget = parse_budget(asked.budget, device)
     base = launch.choose(budget.preset, **asked.overrides)
+    launch.check_machine(base)
     settings: dict[str, Any] = {"budget": budget, "table": asked.table, "seeds": asked.seeds, "backend": asked.backend}
     against = [registry.resolve(name) if name.endswith(".py") else name for name in asked.against]
     preset_of(base.preset, [], against, **settings)  # a mistake in what is asked is told before the checks
-    preset, variants = fitting(base.preset, examined(asked.mixers, look, say), against, **settings)
+    preset, variants = fitting(base.preset, examined(asked.mixers, look, say), against, say, **settings)
+    if all(variant.problems for variant in variants):
+        raise GdnbenchError("no mixer is left to compare, so nothing was run; mend what the lines above say")
     names = "-".join(variant.name for variant in variants)
     suffix = base.set.removeprefix(base.preset.name)
     chosen = Chosen(preset=preset, set=f"compare-{names}-{base.preset.name}{budget.name}{suffix}")
     chosen = launch.repeating(chosen, asked.allow_epochs)
-    launch.check_machine(chosen)
     for line in slow_operations(preset) if preset.device == "cuda" else ():
         say(line)
     given = [*(variant.given for variant in variants if not variant.problems), *asked.against]
@@ -179,16 +183,28 @@ def examined(files: Sequence[str], look: bool, say: Callable[[str], None]) -> li
 
 
 def fitting(
-    base: Preset, variants: Sequence[Variant], against: Sequence[str], **settings: Any
+    base: Preset, variants: Sequence[Variant], against: Sequence[str], say: Callable[[str], None], **settings: Any
 ) -> tuple[Preset, list[Variant]]:
-    """Return the preset of the variants that can be planned, and all variants, others with what stands against them."""
+    """Return the preset of the variants that can be planned, and all variants, others with what stands against them.
+
+    Args:
+        base: the preset that the budget names.
+        variants: as `examined` returns them.
+        against: names of baselines.
+        say: told what stands against one.
+        settings: of `preset_of`.
+    """
     checked = []
     for variant in variants:
         if not variant.problems:
             try:
-                expand(preset_of(base, [variant.name], against, **settings), {})
-            except GdnbenchError as error:
+                runs = expand(preset_of(base, [variant.name], against, **settings), {}).runs
+                own = next(spec.model for spec in runs if spec.model.arch == variant.name)
+                for operation, impl in on_meta(own).backends().items():
+                    backends.load(operation, impl)
+            except (GdnbenchError, BackendUnavailable) as error:
                 variant = dataclasses.replace(variant, problems=(f"FAILED   {variant.given}: plan: {error}",))
+                say(variant.problems[0])
         checked.append(variant)
     usable = [variant.name for variant in checked if not variant.problems]
     return preset_of(base, usable, against, **settings), checked

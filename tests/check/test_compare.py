@@ -145,6 +145,22 @@ def test_it_asks_before_it_costs_much(folder):
     assert not list((folder / "results").glob("*/runs/*/run.json"))
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--table", "mup_derivd"], "unknown parametrization 'mup_derivd'; did you mean mup_derived"),
+        (["--mixer-backend", "short_convolution=nope"], "backend 'nope' does not serve short_convolution; these do:"),
+    ],
+)
+def test_nothing_runs_where_no_mixer_is_left(options, said, folder):
+    called = ["compare", "mamba2", "--against", "transformer", "--budget", "tiny.yaml", "--anyway", *options]
+    ended = CliRunner().invoke(cli.app, called)
+    assert isinstance(ended.exception, GdnbenchError)
+    assert "no mixer is left to compare" in str(ended.exception)
+    assert f"FAILED   mamba2: plan: {said}" in ended.output
+    assert not Path("results").exists()
+
+
 @pytest.mark.parametrize("name", ["quick", "h200"])
 def test_the_examples_presets(name, root):
     for example in ("kimi_delta", "gdn_negative"):

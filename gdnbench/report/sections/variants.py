@@ -46,7 +46,7 @@ def variants(analysis: Analysis, about: Mapping[str, Any]) -> Section:
         blocks.append(Text(text=f"{hardware(study.records)} {data(study.records)}"))
     blocks += [Text(text=text, runs=runs) for text, runs in matching(analysis)]
     blocks += [
-        Notice(text=f"Left out: {name}. {' '.join(line.removeprefix('FAILED').strip() for line in lines)}", tone="bad")
+        Notice(text=f"Left out: {name}. {'. '.join(line.removeprefix('FAILED').strip() for line in lines)}", tone="bad")
         for name, lines in about["left_out"].items()
     ]
     blocks += [Notice(text=f"Failed: {run}: {why}", tone="bad") for run, why in about["failed"].items()]
