@@ -1,5 +1,6 @@
 """Writing a mixer to start from, with its test."""
 
+import importlib.util
 import keyword
 import re
 from importlib.resources import files
@@ -19,9 +20,14 @@ def new_mixer(name: str, folder: Path) -> list[Path]:
         GdnbenchError: the name is no name of a Python file or is taken, or a file is there already.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
-        raise GdnbenchError(f"new-mixer {name!r}: expected small letters, digits and underscores, such as my_mixer")
+        raise GdnbenchError(
+            f"new-mixer {name!r}: expected small letters, digits and underscores (no word of Python), such as my_mixer"
+        )
     if name in (*registry.names(), "hybrid", "new_mixer"):
         raise GdnbenchError(f"new-mixer {name}: a mixer of this name exists already; choose another")
+    module = importlib.util.find_spec(name)
+    if module is not None and module.origin is not None and not (folder / f"{name}.py").exists():
+        raise GdnbenchError(f"new-mixer {name}: its file would hide the module {module.origin}; choose another name")
     paths = [folder / f"{name}.py", folder / f"test_{name}.py"]
     for path in paths:
         if path.exists():

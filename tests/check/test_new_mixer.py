@@ -56,7 +56,7 @@ def test_the_commands(tmp_path):
     assert finding["remedy"]
 
 
-@pytest.mark.parametrize("name", ["gdn", "hybrid", "My", "a-b", "class", ""])
+@pytest.mark.parametrize("name", ["gdn", "hybrid", "My", "a-b", "class", "torch", ""])
 def test_names_that_cannot_be(name, tmp_path):
     with pytest.raises(GdnbenchError, match="new-mixer"):
         new_mixer(name, tmp_path)
