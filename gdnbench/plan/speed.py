@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -81,17 +81,26 @@ def speeds(records: Iterable[Record], device: str) -> Speeds:
     Runs on another processor count only where the device is not here at all.
     """
     here = None if device == "cuda" and not torch.cuda.is_available() else device_name(device)
-    found, names = [], set()
+    found, names, at_once = [], set(), []
     for record in records:
         name = str(record.environment.get("device", device))
         if here in (None, name) and (measured := _measured(record, device)) is not None:
             found.append(measured)
             names.add(name)
+            at_once.append(int(record.environment.get("workers") or 1))
     if found:
-        source = f"by the speed of {len(found)} stored runs on {' and '.join(sorted(names))}"
+        source = f"by the speed of {len(found)} stored runs on {' and '.join(sorted(names))}{_crowd(at_once)}"
         return Speeds(device=device, peak=NOMINAL_GPU_RATE, measured=tuple(found), source=source)
     peak, source = probed(device)
     return Speeds(device=device, peak=peak, source=source)
+
+
+def _crowd(at_once: Sequence[int]) -> str:
+    """Return how many of the measured runs shared the machine, whose speeds are lower limits; empty where none did."""
+    shared = sum(workers > 1 for workers in at_once)
+    others = max(at_once) - 1
+    beside = f"{others} other{'' if others == 1 else 's'}"
+    return f", {shared} of which shared it with up to {beside} and would be faster alone" if shared else ""
 
 
 def probed(device: str) -> tuple[float, str]:

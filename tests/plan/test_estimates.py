@@ -106,7 +106,9 @@ def test_speeds_come_from_records_of_the_device(tmp_path, books):
     store = Store(tmp_path, "s")
     record = execute(spec, store, Observer())
     known = speeds([record], "cpu")
-    assert "1 stored runs" in known.source
+    assert "1 stored runs" in known.source and "shared" not in known.source
+    crowded = dataclasses.replace(record, environment={**record.environment, "workers": 4})
+    assert "1 of which shared it with up to 3 others" in speeds([record, crowded], "cpu").source
     (measured,) = known.measured
     assert measured.rate == pytest.approx(record.metric("tokens_per_s") * record.metric("flops_per_token"))
     # Of so short a run, what the clock saw beside its steps may be nothing.

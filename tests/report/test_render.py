@@ -13,6 +13,7 @@ import pytest
 from gdnbench.claims import catalogue
 from gdnbench.errors import GdnbenchError
 from gdnbench.report import render
+from gdnbench.report.figures.style import apart
 
 COMMAND = "gdnbench report quick"
 
@@ -200,6 +201,12 @@ def test_a_sweep_that_has_only_begun_claims_no_optimum(synthetic, tmp_path):
     assert "GDN+μP has no run of transfer-gdn" not in page.all, "it shares the base width's"
     assert "GDN+μP has no run of coordinates in this set" in page.all
     assert "GDN+μP has no runs in this set" not in page.all
+
+
+def test_labels_are_moved_apart_only_where_they_meet():
+    assert apart([1.0, 2.0, 3.0], 0.5) == [1.0, 2.0, 3.0]
+    assert apart([1.0, 1.1, 1.2, 5.0], 1.0) == pytest.approx([0.1, 1.1, 2.1, 5.0])
+    assert apart([0.0, 0.9, 1.8], 1.0) == pytest.approx([-0.1, 0.9, 1.9])
 
 
 def test_several_sets_make_one_page(synthetic, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gdnbench.report.figures.style import colour, new_figure, power_ticks, shades, styled
+from gdnbench.report.figures.style import apart, colour, new_figure, power_ticks, shades, styled
 from gdnbench.report.transfer import Transfer, WidthCurve
 
 
@@ -23,6 +23,8 @@ def lr_transfer(transfers: Sequence[Transfer], beside: Sequence[Transfer] = ()) 
     for axis, transfer in zip(axes, shown):
         _panel(axis, transfer)
     _shared_limits(axes, [*shown, *(transfer for transfer in beside if transfer.curves)])
+    for axis, transfer in zip(axes, shown):
+        _name_widths(axis, transfer)
     power_ticks(axes[-1])
     axes[-1].set_xlabel("base learning rate")
     return figure
@@ -31,8 +33,29 @@ def lr_transfer(transfers: Sequence[Transfer], beside: Sequence[Transfer] = ()) 
 def _panel(axis: Axes, transfer: Transfer) -> None:
     axis.set_title(transfer.runs.arm, fontweight="bold")
     axis.set_ylabel("validation loss\n(nat/token)")
-    for tone, curve in zip(shades(colour(transfer.runs.arch), len(transfer.curves)), transfer.curves.values()):
+    for tone, curve in _toned(transfer):
         _curve(axis, curve, tone)
+
+
+def _toned(transfer: Transfer) -> list[tuple[str, WidthCurve]]:
+    return list(zip(shades(colour(transfer.runs.arch), len(transfer.curves)), transfer.curves.values()))
+
+
+def _name_widths(axis: Axes, transfer: Transfer) -> None:
+    """Write each width beside its line's first point in sight; those of one rate are moved apart."""
+    low, high = axis.get_ylim()
+    named = [
+        (min(curve.mean.items(), key=lambda point: (point[1] > high, point[0])), curve.width, tone)
+        for tone, curve in _toned(transfer)
+        if curve.mean
+    ]
+    for rate in dict.fromkeys(rate for (rate, _), _, _ in named):
+        here = sorted((loss, width, tone) for (own, loss), width, tone in named if own == rate)
+        for height, (_, width, tone) in zip(apart([loss for loss, _, _ in here], 0.068 * (high - low)), here):
+            axis.annotate(
+                f"{width}", (rate, height), (-4, 0), textcoords="offset points", ha="right", va="center",
+                color=tone, fontsize=8.5, fontweight="bold", annotation_clip=False,
+            )  # fmt: skip
 
 
 def _curve(axis: Axes, curve: WidthCurve, tone: str) -> None:
@@ -43,11 +66,6 @@ def _curve(axis: Axes, curve: WidthCurve, tone: str) -> None:
     if not curve.mean:
         return
     axis.plot(list(curve.mean), list(curve.mean.values()), "-", color=tone)
-    rate, loss = min(curve.mean.items())
-    axis.annotate(
-        f"{curve.width}", (rate, loss), (-4, 0), textcoords="offset points", ha="right", va="center",
-        color=tone, fontsize=8.5, fontweight="bold",
-    )  # fmt: skip
     _mark_optimum(axis, curve, tone)
 
 

@@ -110,6 +110,22 @@ def new_figure(rows: int = 1, columns: int = 1, *, height: float, share: bool = 
     return figure, [axis for row in grid for axis in row]
 
 
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Return ascending heights moved as little as needed to lie ``gap`` from one another, about the same middle."""
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _lowest(groups[-1], gap) < _lowest(groups[-2], gap) + gap * len(groups[-2]):
+            last = groups.pop()
+            groups[-1] += last
+    return [_lowest(group, gap) + gap * place for group in groups for place in range(len(group))]
+
+
+def _lowest(group: Sequence[float], gap: float) -> float:
+    """Return where the first of a group goes whose members follow one another by ``gap``."""
+    return sum(group) / len(group) - gap * (len(group) - 1) / 2
+
+
 def log2_ticks(axis: Axes, values: Sequence[float], *, which: str = "x") -> None:
     """Put one tick at each value of a base-2 axis and write the value in full."""
     target = axis.xaxis if which == "x" else axis.yaxis

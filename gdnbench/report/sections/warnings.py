@@ -5,7 +5,7 @@ from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Block, Notice
 from gdnbench.report.sections.findings import control_notice
 from gdnbench.report.study import Study
-from gdnbench.report.tables.left import crowd, left_table
+from gdnbench.report.tables.left import left_table
 
 
 def warnings(analysis: Analysis) -> list[Block]:
@@ -113,7 +113,7 @@ def edges(analysis: Analysis) -> list[str]:
 def crowded(study: Study) -> list[str]:
     """Return whether speeds were measured while other runs shared the machine."""
     timed = [record for record in study.records if record.metric("tokens_per_s") is not None]
-    others = crowd(timed)
+    others = max((int(record.environment.get("workers") or 1) for record in timed), default=1) - 1
     if not others:
         return []
     number = sum(int(record.environment.get("workers") or 1) > 1 for record in timed)

@@ -1,7 +1,6 @@
 """What the presets of a set have left to run, what it takes, and the command that runs it."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from gdnbench.presets import Preset
@@ -9,7 +8,6 @@ from gdnbench.presets.schema import is_task
 from gdnbench.report import numbers
 from gdnbench.report.content import Row, Table, plain
 from gdnbench.report.study import Study
-from gdnbench.results import Record
 
 
 def left_table(study: Study) -> Table | None:
@@ -23,25 +21,17 @@ def left_table(study: Study) -> Table | None:
             speeds |= {content["speed"]: None}
     if not rows:
         return None
-    shared = crowd(study.records)
-    beside = f" (which shared the machine with up to {numbers.plural(shared, 'other')}: an upper estimate)"
     return Table(
         name="left",
         caption="What is left to run",
         columns=("experiment", "arm", "runs to do", "about so many more follow", "expected hours", "command"),
         rows=tuple(rows),
         note=(
-            f"Hours of one machine, one run after the other, {numbers.listed(list(speeds))}"
-            f"{beside if shared else ''}. Which runs follow depends on losses that are not known yet."
+            f"Hours of one machine, one run after the other, {numbers.listed(list(speeds))}. Which runs follow depends "
+            "on losses that are not known yet."
         ),
         runs_column=False,
     )
-
-
-def crowd(records: Sequence[Record]) -> int:
-    """Return with how many others at most the runs that have a speed shared the machine."""
-    timed = [record for record in records if record.metric("tokens_per_s") is not None]
-    return max((int(record.environment.get("workers") or 1) for record in timed), default=1) - 1
 
 
 def command(preset: Preset, experiment: str, name: str) -> str:
