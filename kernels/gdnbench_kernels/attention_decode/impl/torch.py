@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gdnbench_kernels.attention_decode.token import queries_keys_values
+from gdnbench_kernels.precision import cast
 
 
 def attention_decode(
@@ -24,11 +26,19 @@ def attention_decode(
     """Attend to what is filled of the caches; elsewhere than on a CPU, where that is not known, to all under a mask."""
     batch, capacity, key_heads, _ = keys.shape
     q, k, v = queries_keys_values(inputs, lengths, frequencies, heads=heads, key_heads=key_heads, **preparation)
-    row, position = torch.arange(batch, device=keys.device), lengths.long()
-    keys[row, position], values[row, position] = k.to(keys.dtype), v.to(values.dtype)
-    filled = int(lengths.max()) + 1 if lengths.device.type == "cpu" else capacity
-    seen = torch.arange(filled, device=keys.device) <= position[:, None]
-    k, v = keys[:, :filled].to(q.dtype), values[:, :filled].to(q.dtype)
-    scores = scale * torch.einsum("bhgd,bshd->bhgs", q.unflatten(1, (key_heads, -1)), k)
-    weights = scores.masked_fill(~seen[:, None, None], -torch.inf).softmax(-1)
-    return torch.einsum("bhgs,bshd->bhgd", weights, v).flatten(1).to(inputs.dtype)
+    position = lengths.long()
+    row, held = torch.arange(batch, device=keys.device), position.tolist() if lengths.device.type == "cpu" else []
+    keys[row, position], values[row, position] = cast(k, keys.dtype), cast(v, values.dtype)
+    filled = max(held, default=capacity - 1) + 1
+    # One query a head, of rows that hold equally many: no mask.
+    mask = None if len(set(held)) == 1 else _seen(position, filled)
+    k, v = (cast(cache[:, :filled], q.dtype).transpose(1, 2) for cache in (keys, values))
+    output = F.scaled_dot_product_attention(
+        q[:, :, None], k, v, attn_mask=mask, scale=scale, enable_gqa=heads != key_heads
+    )
+    return cast(output.flatten(1), inputs.dtype)
+
+
+def _seen(position: Tensor, filled: int) -> Tensor:
+    """Return which keys each row's token attends to, bool ``[B, 1, 1, filled]``."""
+    return (torch.arange(filled, device=position.device) <= position[:, None])[:, None, None]

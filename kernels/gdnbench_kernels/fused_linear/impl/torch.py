@@ -5,27 +5,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gdnbench_kernels.fused_linear.api import FusedLinear, Input, Output
+from gdnbench_kernels.precision import cast
 
 
 def fused_linear(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
     """Compute it one call after the other; see `fused_linear.api.fused_linear`."""
     total, u, inputs = prepared(given, weight.dtype)
     wide = torch.promote_types(weight.dtype, wanted.dtype)
-    parts = weight.split(wanted.mix_rows or len(weight))
-    y = torch.cat([F.linear(i.to(wide), part.to(wide)) for i, part in zip(inputs, parts, strict=True)], -1)
-    y = wanted.scale * activated(y, wanted.activation)
+    parts = weight.split(wanted.mix_rows) if len(inputs) > 1 else [weight]
+    products = [F.linear(cast(i, wide), cast(part, wide)) for i, part in zip(inputs, parts, strict=True)]
+    y = activated(torch.cat(products, -1) if len(products) > 1 else products[0], wanted.activation)
+    y = y if wanted.scale == 1 else wanted.scale * y
     if wanted.carry is not None:
         wanted.carry[1].copy_(wanted.carry[0])
-    return FusedLinear(y.to(wanted.dtype), total, None if given.previous is None else u)
+    return FusedLinear(cast(y, wanted.dtype), total, None if given.previous is None else u)
 
 
 def prepared(given: Input, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return the sum, its norm, and the inputs of the product, one for each range of the weight's rows."""
-    total = given.x if given.add is None else (given.x + given.add).to(given.x.dtype)
-    u = _normed(given, total.to(torch.promote_types(dtype, torch.float32))).to(dtype)
+    total = given.x if given.add is None else cast(given.x + given.add, given.x.dtype)
+    u = cast(_normed(given, cast(total, torch.promote_types(dtype, torch.float32))), dtype)
     if given.mix is None or given.previous is None:
         return total, u, [u]
-    return total, u, [torch.lerp(u, given.previous, mix.to(dtype)) for mix in given.mix]
+    return total, u, [torch.lerp(u, given.previous, cast(mix, dtype)) for mix in given.mix]
 
 
 def activated(y: Tensor, activation: str) -> Tensor:
@@ -38,14 +40,14 @@ def activated(y: Tensor, activation: str) -> Tensor:
 
 def _normed(given: Input, u: Tensor) -> Tensor:
     if given.gate is not None and given.gate_first:
-        u = u * F.silu(given.gate.to(u.dtype))
+        u = u * F.silu(cast(given.gate, u.dtype))
     if given.norm is not None:
-        groups = u.unflatten(-1, (-1, given.group_size))
-        norm = F.rms_norm if given.norm_bias is None else F.layer_norm
-        groups = norm(groups, (given.group_size,), eps=given.eps)
-        weight = given.norm.to(u.dtype).view(-1, given.group_size)
-        bias = 0.0 if given.norm_bias is None else given.norm_bias.to(u.dtype).view(-1, given.group_size)
-        u = (groups * weight + bias).flatten(-2)
+        size, norm = given.group_size, F.rms_norm if given.norm_bias is None else F.layer_norm
+        groups = norm(u.view(len(u), -1, size), (size,), eps=given.eps)
+        groups = groups * cast(given.norm, u.dtype).view(-1, size)
+        if given.norm_bias is not None:
+            groups = groups + cast(given.norm_bias, u.dtype).view(-1, size)
+        u = groups.flatten(1)
     if given.gate is not None and not given.gate_first:
-        u = u * F.silu(given.gate.to(u.dtype))
+        u = u * F.silu(cast(given.gate, u.dtype))
     return u

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from gdnbench_kernels.precision import in_full_precision
+from gdnbench_kernels.precision import cast, in_full_precision
 from gdnbench_kernels.short_convolution import ring as rings
 from gdnbench_kernels.ssd.api import ssd_step
 
@@ -28,8 +28,8 @@ def ssd_decode(
     states = (x.shape[1] - heads * value_dim) // 2
     u, b, c = wide.split([heads * value_dim, states, states], 1)
     u, b, c = u.unflatten(1, (heads, value_dim)), b.unflatten(1, (-1, key_dim)), c.unflatten(1, (-1, key_dim))
-    A_log, dt_bias, D = (each.to(wide) for each in (A_log, dt_bias, D))
-    dt = F.softplus(dt.to(wide) + dt_bias)
+    A_log, dt_bias, D = (cast(each, wide.dtype) for each in (A_log, dt_bias, D))
+    dt = F.softplus(cast(dt, wide.dtype) + dt_bias)
     output, new = in_full_precision(ssd_step)(c, b, u, -A_log.exp() * dt, dt, memory)
     memory.copy_(new)
     return (output + D[:, None] * u).flatten(1).to(x.dtype)
