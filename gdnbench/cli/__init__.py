@@ -97,7 +97,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     if code == INTERRUPTED:
-        _fail("stopped; what was running is saved, and the same command goes on from there", INTERRUPTED)
+        _fail("stopped; what was saved stays, and the same command goes on from there", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

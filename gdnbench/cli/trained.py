@@ -96,7 +96,7 @@ def evaluate_by_tasks(
 def generate(
     model: Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, its checkpoint.pt, or <set>/<run id>")],
     prompt: Annotated[list[str], typer.Option(help="text to continue; repeatable: several at once")] = [],
-    prompt_file: Annotated[Path | None, typer.Option(help="file whose text is a prompt")] = None,
+    prompt_file: Annotated[Path | None, typer.Option(help="file whose text is a prompt; -: standard input")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="tokens that are to follow")] = 128,
     temperature: Annotated[float | None, typer.Option(help="draw tokens; default: always the likeliest")] = None,
     top_k: Annotated[int | None, typer.Option(help="draw from so many of the likeliest tokens")] = None,

@@ -424,6 +424,8 @@ class Engine:
                 )
 
     def _check_graph(self) -> None:
+        if self.graph and self.device.type != "cuda":
+            raise GdnbenchError(f"graph: a CUDA graph was asked for on {self.device.type}; ask for none, or for cuda")
         for index, (_, layers) in enumerate(self.network.blocks):
             for name, serving in layers.items():
                 if self.graph and not serving.captured:

@@ -46,7 +46,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
-            raise GdnbenchError(f"temperature {self.temperature:g}: expected a number above 0 (greedy: Greedy())")
+            raise GdnbenchError(
+                f"temperature {self.temperature:g}: expected a number above 0, or none for the likeliest tokens"
+            )
         if self.top_k is not None and self.top_k < 1:
             raise GdnbenchError(f"top-k {self.top_k}: expected a number of tokens from 1 on")
         if not 0 < self.top_p <= 1:

@@ -1,6 +1,7 @@
 """Text from a trained model: prompts in the tokens of its training, and what follows them, as it comes."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -101,7 +102,9 @@ class Generated:
         speed = "" if self.tokens_per_s is None else f", then {self.tokens_per_s:,.1f} tokens/s"
         sizes = {"weights": self.weights, "state": self.state, "workspace": self.workspace}
         memory = ", ".join(f"{name} {size / 2**20:,.4g} MiB" for name, size in sizes.items())
-        return f"{self.run_id}: {count} tokens; first after {self.first_token_ms:,.1f} ms{speed}; {memory}"
+        ended = " (interrupted)" if any(one.finished == "interrupted" for one in self.continuations) else ""
+        first = f"first after {self.first_token_ms:,.1f} ms{speed}"
+        return f"{self.run_id}: {count} tokens{ended}; {first}; {memory}"
 
 
 def generate(asked: Asked, show: Callable[[str], None] = lambda text: None) -> Generated:
@@ -112,6 +115,8 @@ def generate(asked: Asked, show: Callable[[str], None] = lambda text: None) -> G
     """
     if bool(asked.prompts) == bool(asked.load_state):
         raise GdnbenchError("expected either a prompt or a state to go on from")
+    if asked.save_state is not None and asked.save_state.is_dir():
+        raise GdnbenchError(f"{asked.save_state}: a folder; expected a file to write the state to")
     there: dict[str, Any] = {
         "device": asked.device,
         "dtype": asked.dtype or ("bfloat16" if asked.device == "cuda" else "float32"),
@@ -211,13 +216,17 @@ def _run(
 
 
 def prompts(texts: Sequence[str], file: Path | None) -> tuple[str, ...]:
-    """Return texts, and that of a file behind them."""
-    if file is None:
-        return tuple(texts)
+    """Return texts, and that of a file (``-``: standard input) behind them; raise for what is no text in UTF-8."""
+    found = [*texts]
     try:
-        return (*texts, file.read_text(encoding="utf-8"))
+        if file is not None:
+            found.append(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise GdnbenchError(f"{file}: not readable as text: {error}") from error
+    for number, text in enumerate(found):
+        if any("\ud800" <= letter <= "\udfff" for letter in text):  # what other bytes become, of arguments
+            raise GdnbenchError(f"prompt {number}: not readable as text: expected UTF-8")
+    return tuple(found)
 
 
 def sampling(
@@ -225,11 +234,12 @@ def sampling(
 ) -> Greedy | Sampling:
     """Return how tokens are chosen: the likeliest, unless something is said that goes with drawing them.
 
-    A temperature of 0 is the likeliest, too.
+    A temperature of 0 is the likeliest, too, whatever else is said; it must still be right.
     """
-    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    given = {"temperature": temperature or None, "top_k": top_k, "top_p": top_p, "seed": seed}
     said = {name: value for name, value in given.items() if value is not None}
-    return Sampling(**said) if said and temperature != 0 else Greedy()  # type: ignore[arg-type]
+    drawn = Sampling(**said)  # type: ignore[arg-type]
+    return drawn if said and temperature != 0 else Greedy()
 
 
 def _said(tokens: tuple[int, ...], tokenizer: Tokenizer) -> list[int]:

@@ -1,5 +1,6 @@
 """`gdnbench generate` for a person: text on stdout, a line on stderr, a state that another process goes on from."""
 
+import io
 import json
 import shutil
 
@@ -62,6 +63,12 @@ def test_text_ends_before_a_stop_text(run, command, tmp_path):
     assert command(*arguments, "--stop", stop).out == whole[: whole.index(stop)] + "\n"
 
 
+def test_a_prompt_from_standard_input(run, command, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("to be or"))
+    given = command("generate", run, "--prompt-file", "-", "--max-tokens", "9")
+    assert given.out == command("generate", run, "--prompt", "to be or", "--max-tokens", "9").out
+
+
 def test_one_checkpoint_on_another_backend(run, command):
     arguments = ["generate", run, "--prompt", "to be", "--max-tokens", "12"]
     assert command(*arguments, "--backend", "reference").out == command(*arguments).out
@@ -74,6 +81,10 @@ MISTAKES = {
     "a prompt and a state": (["--prompt", "a", "--load-state", "s"], "either a prompt or a state"),
     "a file that is not there": (["--prompt-file", "none.txt"], "none.txt: not readable"),
     "a state that is not there": (["--load-state", "none"], "none: no such file"),
+    "a folder for a state": (["--prompt", "a", "--save-state", "."], ".: a folder"),
+    "a prompt that is no text": (["--prompt", "a\udcff"], "prompt 0: not readable as text"),
+    "a graph on a CPU": (["--prompt", "a", "--graph"], "a CUDA graph was asked for on cpu"),
+    "a probability beside no temperature": (["--prompt", "a", "--temperature", "0", "--top-p", "2"], "top-p 2"),
     "a probability": (["--prompt", "a", "--top-p", "2"], "top-p 2"),
     "a type": (["--prompt", "a", "--dtype", "float8"], "float8"),
     "a backend": (["--prompt", "a", "--backend", "tritn"], "tritn"),
