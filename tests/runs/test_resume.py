@@ -1,5 +1,6 @@
 """A run that was interrupted goes on from its checkpoint, to the same bits."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from gdnbench.data import corpora
 from gdnbench.errors import GdnbenchError
 from gdnbench.measure import memory
 from gdnbench.results import Store
-from gdnbench.runs import checkpoint
+from gdnbench.runs import checkpoint, loop
 from gdnbench.runs import execute as execution
 from gdnbench.runs.execute import execute
 from gdnbench.runs.progress import Interrupted, Observer
@@ -269,3 +270,31 @@ def test_a_peak_that_cannot_be_measured_anew_is_on_record(tmp_path, books, monke
     interrupted(spec, store, stopping_after(7))
     execute(spec, store, Observer())
     assert store.read(spec.run_id).notes.count(memory.NOT_RESET) == 1
+
+
+@pytest.mark.parametrize("when", ["a step", "the evaluation"])
+def test_a_run_out_of_memory_says_what_would_fit_and_goes_on_with_it(tmp_path, books, monkeypatch, when):
+    """A GPU of made-up size; what ends the run is the error that PyTorch raises there."""
+    spec, store = run_of(books), Store(tmp_path, "s")
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 3 * 2**30)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 4 * 2**30))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    with monkeypatch.context() as patch:
+        advance = Trainer.advance
+
+        def too_much(*args):
+            if when == "a step" and args[0].step < 7:
+                return advance(*args)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+        patch.setattr(*((Trainer, "advance") if when == "a step" else (loop, "score")), too_much)
+        with pytest.raises(GdnbenchError) as raised:
+            execute(spec, store, Observer())
+    line = str(raised.value)
+    assert "\n" not in line and f"{spec.run_id}: out of GPU memory with 2 sequences a pass (4.0 GiB in all" in line
+    assert "execution: {micro_batch: 1} would fit" in line and store.read(spec.run_id) is None
+    smaller = dataclasses.replace(spec, execution=dataclasses.replace(spec.execution, micro_batch=1))
+    assert smaller.run_id == spec.run_id
+    counted = trained_steps(monkeypatch)
+    assert execute(smaller, store, Observer()).outcome == "finished"
+    assert len(counted) == (STEPS - 4 if when == "a step" else 0)
