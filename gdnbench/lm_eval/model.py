@@ -7,6 +7,7 @@ continuation that is itself longer than the window, which they refuse, is scored
 
 import contextlib
 import copy
+import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
 from gdnbench.environment import check_device
-from gdnbench.errors import GdnbenchError
+from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.evaluate.scoring import evaluating, plan_windows, position_choices, score_documents, score_windows
 from gdnbench.inference import Engine
 from gdnbench.lm_eval.generation import complete, in_batches, wanted
@@ -52,6 +53,7 @@ class GdnbenchLM(TemplateLM):
         max_gen_toks: int = MAX_GENERATED,
         training_corpus: str | None = None,
         mixer: str | None = None,
+        **others: Any,
     ):
         """Load a model and its tokenizer.
 
@@ -67,11 +69,15 @@ class GdnbenchLM(TemplateLM):
             max_gen_toks: tokens to generate where a task does not say.
             training_corpus: where the training's corpus lies, for a tokenizer that was trained on it.
             mixer: file of a mixer from outside the repository.
+            others: what is none of these, which is refused.
 
         Raises:
-            GdnbenchError: the run, the device or a number does not allow it.
+            GdnbenchError: there is no such argument, or the run, the device or a number does not allow it.
         """
         super().__init__()
+        for name in others:
+            known = inspect.signature(GdnbenchLM).parameters
+            raise unknown("argument of --model_args", name, set(known) - {"others"})
         if mixer is not None:
             registry.add_file(Path(mixer))
         device = _device(device)

@@ -204,8 +204,8 @@ def _model_run(record: Record) -> dict[str, Any]:
         "dtype": spec["dtype"],
         "threads": spec["threads"],
         **_workload(spec),
-        **values,
         "word_perplexity": values.get("whitespace_word_ppl"),
+        **values,  # a task's own word_perplexity takes that place
         "impl": _backend(model["backend"]),
     }
 

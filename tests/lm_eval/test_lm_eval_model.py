@@ -151,6 +151,7 @@ MISTAKES = {
     "batch": ({"batch_size": "many"}, "batch_size=many"),
     "type": ({"dtype": "float23"}, "float32"),
     "device": ({"device": "cuda"}, "cuda"),
+    "argument": ({"dtyp": "float32"}, "'dtyp'; did you mean dtype?"),
     "run": ({"checkpoint": "tiny/none"}, "no finished run"),
 }
 

@@ -37,6 +37,7 @@ def test_wikitext_by_the_harness_is_our_own_word_perplexity(ask, trained, wiki):
     )  # fmt: skip
     assert record.data["window"] == ours.data["window"] == 16
     assert record.metric("word_perplexity") == pytest.approx(ours.metric("lmeval_word_ppl"), rel=1e-3)
+    assert record.flat()["word_perplexity"] == record.metric("word_perplexity"), "exports keep it"
     assert record.metric("bits_per_byte") == pytest.approx(ours.metric("bits_per_byte"), rel=1e-3)
 
 
