@@ -3,13 +3,14 @@
 import functools
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gdnbench.claims import ClaimCard
 from gdnbench.configuration import canonical_json, from_mapping, read_yaml
+from gdnbench.errors import GdnbenchError
 from gdnbench.presets.schema import OVER_WIDTH, Arm, Experiment, Preset, is_task
 from gdnbench.results import Record, Store
 
@@ -198,11 +199,15 @@ def read_study(*stores: Store, name: str = "") -> Study:
     Args:
         stores: the sets.
         name: the page's name; that of the first set where none is given.
+
+    Raises:
+        GdnbenchError: two sets have an experiment of one name, whose runs would be taken for one.
     """
     held = {store: (store.records(), _planned(store)) for store in stores}
     stored = [record for records, _ in held.values() for record in records]
     presets = tuple(from_mapping(Preset, read_yaml(path), str(path)) for path in _snapshots(stores, "*.yaml"))
     runs = [record for record in stored if _is_run(record)]
+    _check_apart(held)
     kept = [r for records, planned in held.values() for r in records if _is_run(r) and _in_plan(r, planned)]
     ids = {record.run_id for record in kept}
     return Study(
@@ -218,6 +223,17 @@ def read_study(*stores: Store, name: str = "") -> Study:
         speeds=tuple(record for record in stored if record.kind == "train_throughput"),
         generations=tuple(record for record in stored if record.kind == "decode" and record.timing),
     )
+
+
+def _check_apart(held: Mapping[Store, tuple[list[Record], set[str] | None]]) -> None:
+    owner: dict[str, str] = {}
+    for store, (records, _) in held.items():
+        for name in sorted({record.spec["experiment"] for record in records if _is_run(record)}):
+            if owner.setdefault(name, store.name) != store.name:
+                raise GdnbenchError(
+                    f"sets {owner[name]} and {store.name} both have runs of {name}, which one page would take for one "
+                    "experiment; render them apart"
+                )
 
 
 def _is_run(record: Record) -> bool:

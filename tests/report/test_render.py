@@ -219,6 +219,9 @@ def test_several_sets_make_one_page(synthetic, tmp_path):
     page = Page(path.read_text(encoding="utf-8"))
     assert "The set both (a and b) holds 2 runs of 2 experiments" in page.all and run in page.all
     assert json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["sets"] == ["a", "b"]
+    comparison.train("transfer-gdn", "GDN (SP)", 64, 0, -7.0, 2.4)
+    with pytest.raises(GdnbenchError, match="a and b both have runs of transfer-gdn"):
+        render(transfer.store, tmp_path / "out", command="x", others=[comparison.store], name="both")
 
 
 @pytest.mark.parametrize("kind", ["nothing", "decode", "comparison without snapshot", "diverged only", "damaged"])

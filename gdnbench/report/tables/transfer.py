@@ -82,9 +82,10 @@ def optima_table(sweeps: Sweeps) -> Table:
         note=(
             "Quadratic in log2 of the rate through the best grid point and two neighbours on either side, one "
             "curvature for all seeds (a seed needs two runs there, the curvature a seed with three); n counts seeds "
-            "with an optimum inside the grid. The loss is that of the seeds' mean curve. Censored: the minimum lies "
-            "outside the grid, and no number is given for it. At the base width all parametrizations are one model, "
-            "whose runs are shown at the arm that they were made for."
+            "with an optimum inside the grid. The loss is that of the seeds' mean curve; without a fit, at its best "
+            "rate. Edge: the best rate is the first or last that has run. Censored: no run shows the minimum, as at an "
+            "edge or where the quadratic has it outside the grid, and no number is given for it. At the base width all "
+            "parametrizations are one model, whose runs are shown at the arm that they were made for."
         ),
         wide=(7,),
     )
