@@ -143,6 +143,16 @@ def test_a_measured_card_shows_values_and_keeps_its_verdict(synthetic, tmp_path)
     assert "validation loss 2.3" in found.measured and "(n = 3)" in found.measured
 
 
+def test_a_card_that_names_nothing_gives_way_to_one_that_measures(synthetic, tmp_path):
+    builder = synthetic.Builder(tmp_path)
+    builder.comparison({"GDN+μP": 2.33})
+    words = {"claim": "A1.3", "verdict": "not testable here", "reason": "another preset compares that size"}
+    builder.preset([words, {**words, "experiment": "comparison", "arm": "GDN+μP", "reason": "needs 10B tokens"}])
+    assert [v.reason for v in judge(read_study(builder.store)) if v.claim == "A1.3"] == ["needs 10B tokens"]
+    builder.preset([words])
+    assert [v.reason for v in judge(read_study(builder.store)) if v.claim == "A1.3"] == [words["reason"]]
+
+
 def test_a_claim_without_a_card_is_pending(synthetic, tmp_path):
     builder = synthetic.Builder(tmp_path)
     builder.preset([])

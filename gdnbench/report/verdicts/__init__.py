@@ -31,6 +31,8 @@ ELSEWHERE = ("measured", "gating_cost", "inference")
 def judge(study: Study) -> tuple[Verdict, ...]:
     """Return at least one verdict for every claim, in the ledger's order; a claim with several cards has several.
 
+    A card that names nothing to measure only says why, and is left out where another set's card measures the claim.
+
     Raises:
         GdnbenchError: a card names a claim that is not in the catalogue; the message has the nearest ids.
     """
@@ -40,7 +42,8 @@ def judge(study: Study) -> tuple[Verdict, ...]:
     verdicts: list[Verdict] = []
     for claim in claims.claims:
         cards = [card for card in study.cards if card.claim == claim.id]
-        verdicts += [_verdict(card, study) for card in cards] or [without_card(claim.id)]
+        placed = [card for card in cards if card.experiment or card.set]
+        verdicts += [_verdict(card, study) for card in placed or cards] or [without_card(claim.id)]
     return tuple(verdicts)
 
 
