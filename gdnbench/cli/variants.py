@@ -113,7 +113,9 @@ def compare(
         question = f"about {hours:.1f} hours are more than --max-hours {max_hours:g}; go on?"
         if not sys.stdin.isatty():
             raise GdnbenchError(f"{question} Nobody is here to ask: --yes goes on")
-        typer.confirm(question, abort=True)
+        if not typer.confirm(question):
+            print("nothing was run")
+            raise typer.Exit(1)
     limit = None if max_minutes is None else TimeLimit(seconds=60 * max_minutes)
     summary = prepared.run(workers, limit=limit, console=Console())
     if summary.left and not summary.failed:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -137,11 +138,16 @@ def test_who_fails_is_told_and_the_others_are_compared(folder):
     assert list(about["left_out"]) == ["absent"]
 
 
-def test_it_asks_before_it_costs_much(folder):
+def test_it_asks_before_it_costs_much(folder, monkeypatch):
     called = ["compare", "right.py", "--against", "gdn", "--budget", "tiny.yaml", "--anyway", "--max-hours", "0"]
     ended = CliRunner().invoke(cli.app, called)
     assert isinstance(ended.exception, GdnbenchError)
     assert "--yes goes on" in str(ended.exception)
+    someone = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("gdnbench.cli.variants.sys", someone)
+    ended = CliRunner().invoke(cli.app, called, input="n\n")
+    assert ended.exit_code == 1
+    assert ended.output.endswith("nothing was run\n")
     assert not list((folder / "results").glob("*/runs/*/run.json"))
 
 
