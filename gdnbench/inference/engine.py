@@ -97,6 +97,7 @@ class Engine:
         # What the host knows of each row: tokens fed, whether one waits, the stream of its random numbers.
         self.fed, self.waits, self.streams = [0] * batch_size, [False] * batch_size, list(range(batch_size))
         self._stale: set[int] = set()
+        self._names: dict[int, int] = {}
         self._count = 0
         self._before = self.rows.lengths
 
@@ -193,6 +194,7 @@ class Engine:
                 self._check_room([row], 1 + self.waits[row])
         else:
             names = self._begin_all(checked.prompts(prompts, self.model.config.vocab_size, self.demand))
+        self._names = names
         return self._stream(names, max_tokens, sampling, stop, every or (EVERY if self.device.type == "cuda" else 1))
 
     def complete(
@@ -214,6 +216,17 @@ class Engine:
         count = self.fed[row] + self.waits[row]
         found: list[int] = self.rows.tokens[row, :count].tolist()
         return found
+
+    def rows_of_prompts(self) -> list[int]:
+        """Return the rows of the last `generate`, in the order of its prompts."""
+        return sorted(self._names, key=self._names.__getitem__)
+
+    def cut(self, row: int, count: int) -> None:
+        """Let a row hold no more than the first ``count`` of its tokens, at least one; what led beyond is forgotten."""
+        if count < self.fed[row] + self.waits[row]:
+            self.fed[row], self.waits[row] = count, False
+            self.rows.lengths[row] = count
+            self._stale.add(row)
 
     @torch.no_grad()
     def save_state(self, path: Path, rows: Sequence[int] | None = None) -> None:

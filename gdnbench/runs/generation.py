@@ -144,7 +144,7 @@ def generate(asked: Asked, show: Callable[[str], None] = lambda text: None) -> G
         engine = _engine(model, demand, asked, run_id)
         found = _run(run_id, engine, tokenizer, prompts, asked, show)
         if asked.save_state is not None:
-            engine.save_state(asked.save_state)
+            engine.save_state(asked.save_state, engine.rows_of_prompts())
     except torch.OutOfMemoryError as error:
         raise GdnbenchError(f"the GPU ran out of memory; ask for fewer prompts or tokens ({error})") from error
     return found
@@ -179,6 +179,7 @@ def _run(
     count = engine.demand.batch_size
     found = [Continuation(prompt) for prompt in asked.prompts or [None] * count]
     texts = [TextStream(tokenizer, asked.stop) for _ in range(count)]
+    began = [len(engine.tokens(row)) for row in range(count)] if not prompts else [len(prompt) for prompt in prompts]
     started = time.perf_counter()
     pieces = engine.generate(prompts or None, asked.max_tokens, sampling=asked.sampling, stop=[tokenizer.separator])
     first, more, waiting = None, 0, set(range(count))
@@ -202,6 +203,9 @@ def _run(
             if not waiting:
                 break
     ended, taken = time.perf_counter(), engine.memory()
+    # What a row got behind a stop text, or while nobody listened any more, was not said.
+    for row, length, one in zip(engine.rows_of_prompts(), began, found, strict=True):
+        engine.cut(row, length + len(one.tokens))
     first = first or ended
     return Generated(
         run_id=run_id,

@@ -63,6 +63,25 @@ def test_text_ends_before_a_stop_text(run, command, tmp_path):
     assert command(*arguments, "--stop", stop).out == whole[: whole.index(stop)] + "\n"
 
 
+def test_a_saved_state_holds_what_was_said(run, command):
+    """The first text ends long before the second, which is shorter; both go on where they ended, in their order."""
+    prompts = ["--prompt", "to be or not", "--prompt", "a"]
+    how = ["--top-k", "5", "--seed", "1", "--json", "--max-tokens"]
+
+    def tokens(*arguments):
+        continuations = json.loads(command("generate", run, *arguments).out)["continuations"]
+        return [one["tokens"] for one in continuations]
+
+    whole = tokens(*prompts, *how, "40")
+    stop = bytes(whole[0][2:4]).decode()
+    begun = tokens(*prompts, *how, "20", "--stop", stop, "--save-state", "cut")
+    assert len(begun[0]) < len(begun[1])
+    more = tokens("--load-state", "cut", *how, "15")
+    assert [one + two for one, two in zip(begun, more, strict=True)] == [
+        one[: len(two) + 15] for one, two in zip(whole, begun, strict=True)
+    ]
+
+
 def test_a_prompt_from_standard_input(run, command, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("to be or"))
     given = command("generate", run, "--prompt-file", "-", "--max-tokens", "9")
