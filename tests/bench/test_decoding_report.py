@@ -113,6 +113,14 @@ def test_ratios_are_judged_over_the_whole_grid(store):
     assert len(cards("h200-decode")) == 5
 
 
+def test_models_far_below_the_articles_test_nothing(tmp_path):
+    study = read_study(grid_set(tmp_path, **ASKED | {"sizes": ["125m"]}))
+    for card in cards("h200-decode"):
+        verdict = inference(card, study)
+        assert verdict.verdict == "not testable here"
+        assert "of models of 1.00B parameters, the largest here have 1" in verdict.reason
+
+
 def test_a_set_that_is_not_there_leaves_its_claims_pending(store):
     verdict = inference(ClaimCard(claim="A2.3", test="inference", set="nowhere"), read_study(store))
     assert (verdict.verdict, verdict.reason) == ("pending", "the set 'nowhere' holds no speed of generation")

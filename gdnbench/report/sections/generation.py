@@ -75,7 +75,7 @@ def _article(found: Grid, verdicts: tuple[Verdict, ...]) -> list[Block]:
             "and names no hardware, batch, context or precision. A ratio depends less on hardware than they do."
         ),
         inference_claims_table(found, verdicts),
-        ledger_table(verdicts),
+        ledger_table(verdicts, "95% bootstrap intervals over timed stretches of the same run"),
     ]
 
 

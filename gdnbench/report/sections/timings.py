@@ -24,7 +24,7 @@ def held(study: Study, records: Sequence[Record], noun: str) -> Text:
         ""
         if ceilings is None
         else f" Ceilings measured in the same runs: {_read(records)}copy {ceilings[0]:,.0f} GB/s, matmul "
-        f"{ceilings[1]:,.0f} TFLOP/s."
+        f"{numbers.significant(ceilings[1], 3)} TFLOP/s."
     )
     return Text(
         text=f"The set {study.name} holds {numbers.plural(len(records), noun)} on {numbers.listed(devices)}, at "

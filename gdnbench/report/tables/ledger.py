@@ -9,8 +9,8 @@ from gdnbench.report.verdicts import Verdict
 SOURCES = {"article": "the article", "paper": "arXiv 2606.04048 (Liu, Gu)"}
 
 
-def ledger_table(verdicts: tuple[Verdict, ...]) -> Table:
-    """Return a row a verdict, in the catalogue's order."""
+def ledger_table(verdicts: tuple[Verdict, ...], intervals: str = "Student t 95% intervals over n seeds") -> Table:
+    """Return a row a verdict, in the catalogue's order; ``intervals`` says what those of the verdicts are."""
     seen: set[str] = set()
     rows = []
     for verdict in verdicts:
@@ -30,7 +30,7 @@ def ledger_table(verdicts: tuple[Verdict, ...]) -> Table:
             "measured under, and distance from the claim's budget",
         ),
         rows=tuple(rows),
-        note="Figures in italics are the source's. Intervals are Student t 95% intervals over n seeds.",
+        note=f"Figures in italics are the source's. Intervals are {intervals}.",
         wide=(1, 2, 3, 4, 6, 7),
     )
 

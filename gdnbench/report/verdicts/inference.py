@@ -1,5 +1,6 @@
 """Verdicts on the article's table of inference, from speeds of generation that may lie in another set."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ def inference(card: ClaimCard, study: Study) -> Verdict:
     the largest models: both its numbers within ``within`` there: reproduced; one: partly; none: not reproduced,
     whatever stands elsewhere on the grid, which the reason says. The sentence is judged at every place of the largest
     models: ratios to the Transformer inside ``low`` to ``high`` everywhere: reproduced; somewhere: partly; nowhere:
-    not reproduced.
+    not reproduced. Models of less than half the table's 1B parameters test neither.
     """
     other = study if card.set in ("", study.name) else study.beside(card.set)
     found = None if other is None else grid(other.generations, other.rows)
@@ -32,7 +33,14 @@ def inference(card: ClaimCard, study: Study) -> Verdict:
             claim=card.claim, verdict="pending", card=card, reason=f"the set {card.set!r} holds no speed of generation"
         )
     claim = catalogue().find(card.claim)
-    return _row(card, claim, found) if claim.arch else _sentence(card, claim, found)
+    verdict = _row(card, claim, found) if claim.arch else _sentence(card, claim, found)
+    claimed = catalogue().find("A2.1").budget["params"]
+    params = max(g.record.metric("params_total") or 0.0 for g in found.found if g.model[2] == found.stated[0])
+    if params >= claimed / 2 or verdict.verdict == "pending":
+        return verdict
+    sizes = f"the article's table is of models of {numbers.count(claimed)} parameters, the largest here have"
+    reason = f"{sizes} {numbers.count(params)}; {verdict.reason}"
+    return dataclasses.replace(verdict, verdict="not testable here", reason=reason)
 
 
 def cards(set_name: str) -> tuple[ClaimCard, ...]:
