@@ -19,7 +19,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> GdnbenchError:
     """Return the error for a name that does not exist, with the nearest names or, failing these, all of them."""
-    names = sorted(known)
+    names = sorted(set(known))
     close = nearest(str(name), names)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
     return GdnbenchError(f"unknown {kind} {str(name)!r}; {hint}")

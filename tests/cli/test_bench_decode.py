@@ -269,10 +269,11 @@ def test_a_set_of_runs_takes_no_speeds_of_generation(command, tmp_path):
     ("options", "said"),
     [
         (("--arch", "gdm"), "unknown architecture 'gdm'; did you mean gdn"),
+        (("--arch", "nope"), "known: gdn, hybrid, mamba2, rwkv7, transformer"),
         (("--impl", "fla_generat"), "unknown --impl 'fla_generat'; did you mean fla_generate"),
         (("--size", "1.3B"), "unknown --size '1.3B'; did you mean 1.3b"),
         (("--arch", "transformer", "--impl", "fla_generate"), "none of them runs transformer"),
-        (("--batches", "0"), "--batch 0: expected a whole number above 0"),
+        (("--batches", "0"), "--batches 0: expected a whole number above 0"),
         (("--contexts", "1k"), "--contexts '1k': expected whole numbers separated by commas"),
         (("--tokens", "0"), "--tokens 0: expected a whole number above 0"),
         (("--arch", "transformer", "--width", "50"), "is no multiple of 4 heads"),

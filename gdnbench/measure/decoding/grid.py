@@ -148,7 +148,7 @@ def cases(asked: Asked) -> list[DecodeCase]:
 def _check(asked: Asked) -> None:
     wanted.check_positive({name: getattr(asked, name) for name in ("tokens", "repeats", "width", "depth")})
     wanted.check_positive({"vocab": asked.vocab_size})
-    for name, numbers in (("batch", asked.batches), ("context", asked.contexts)):
+    for name, numbers in (("batches", asked.batches), ("contexts", asked.contexts)):
         for number in numbers:
             wanted.check_positive({name: number})
 
