@@ -128,7 +128,8 @@ def test_who_fails_is_told_and_the_others_are_compared(folder):
     assert "expected: " in ended.output
     assert "left out or failed: absent" in ended.output
     page = (folder / "reports" / "compare-right-not_a_number-absent-tiny" / "report.md").read_text()
-    assert "Left out: absent." in page
+    assert "Left out: absent. What was found:" in page
+    assert "- absent.py: import: line 1" in page
     assert "not\\_a\\_number: all of its 1 run diverged" in page or "not_a_number: all of its 1 run diverged" in page
     assert "right beside the other arms, seed by seed" in page
     assert "validation loss (nat/token)" in page

@@ -45,10 +45,9 @@ def variants(analysis: Analysis, about: Mapping[str, Any]) -> Section:
     if study.records:
         blocks.append(Text(text=f"{hardware(study.records)} {data(study.records)}"))
     blocks += [Text(text=text, runs=runs) for text, runs in matching(analysis)]
-    blocks += [
-        Notice(text=f"Left out: {name}. {'. '.join(line.removeprefix('FAILED').strip() for line in lines)}", tone="bad")
-        for name, lines in about["left_out"].items()
-    ]
+    for name, lines in about["left_out"].items():
+        blocks.append(Notice(text=f"Left out: {name}. What was found:", tone="bad"))
+        blocks.append(Bullets(items=tuple(line.removeprefix("FAILED").strip() for line in lines)))
     blocks += [Notice(text=f"Failed: {run}: {why}", tone="bad") for run, why in about["failed"].items()]
     if about["reused"]:
         blocks.append(Bullets(items=tuple(f"{line[0].upper()}{line[1:]}." for line in about["reused"])))
