@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import warnings
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +37,8 @@ def _installed() -> dict[str, type[Mixer]]:
             found[point.name] = _offered(point.load())
         except Exception as error:
             _broken[point.name] = f"entry point {point.name} = {point.value}: {type(error).__name__}: {error}"
+            if point.name in found:
+                warnings.warn(f"{_broken[point.name]}; it is left out", RuntimeWarning, stacklevel=2)
     return found
 
 

@@ -45,10 +45,15 @@ def test_a_class_is_known_by_the_name_of_its_entry_point(offered, fading):
 
 
 def test_broken_ones_are_errors_for_who_asks(offered):
-    offered(broken=ImportError("no module named x"), nothing=3, gdn=object)
+    offered(broken=ImportError("no module named x"), nothing=3)
     assert not {"broken", "nothing"} & set(registry.names())
     with pytest.raises(GdnbenchError, match=r"entry point broken = package:broken: ImportError: no module named x"):
         registry.find("broken")
     with pytest.raises(GdnbenchError, match="expected a Mixer class or a module with one, found 3"):
         registry.find("nothing")
-    assert registry.find("gdn").__name__ == "GatedDeltaNet", "a package cannot take a name that is there"
+
+
+def test_a_package_cannot_take_a_name_that_is_there_and_that_is_said(offered, fading):
+    offered(gdn=fading)
+    with pytest.warns(RuntimeWarning, match=r"package:gdn: .*a mixer called 'gdn' exists already; it is left out"):
+        assert registry.find("gdn").__name__ == "GatedDeltaNet"
