@@ -87,7 +87,7 @@ def speeds(records: Iterable[Record], device: str) -> Speeds:
         if here in (None, name) and (measured := _measured(record, device)) is not None:
             found.append(measured)
             names.add(name)
-            at_once.append(int(record.environment.get("workers") or 1))
+            at_once.append(record.at_once)
     if found:
         source = f"by the speed of {len(found)} stored runs on {' and '.join(sorted(names))}{_crowd(at_once)}"
         return Speeds(device=device, peak=NOMINAL_GPU_RATE, measured=tuple(found), source=source)

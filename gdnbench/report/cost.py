@@ -31,7 +31,7 @@ class Spent:
     @property
     def device_hours(self) -> float:
         """Hours of the machine: a run that shared it with others counts by its share."""
-        return sum(record.duration_s / int(record.environment.get("workers") or 1) for record in self.records) / 3600
+        return sum(record.duration_s / record.at_once for record in self.records) / 3600
 
     @property
     def run_ids(self) -> tuple[str, ...]:

@@ -206,19 +206,22 @@ def read_study(*stores: Store, name: str = "") -> Study:
     held = {store: (store.records(), _planned(store)) for store in stores}
     stored = [record for records, _ in held.values() for record in records]
     presets = tuple(from_mapping(Preset, read_yaml(path), str(path)) for path in _snapshots(stores, "*.yaml"))
-    runs = [record for record in stored if _is_run(record)]
     _check_apart(held)
-    kept = [r for records, planned in held.values() for r in records if _is_run(r) and _in_plan(r, planned)]
-    ids = {record.run_id for record in kept}
+    runs = [
+        (record, planned is None or record.run_id in planned)
+        for records, planned in held.values()
+        for record in records
+        if _is_run(record)
+    ]
     return Study(
         name=name or stores[0].name,
-        records=tuple(kept),
+        records=tuple(record for record, in_plan in runs if in_plan),
         presets=presets,
         damaged=tuple(problem for store in stores for problem in store.damaged),
         stores=stores,
         evaluations=tuple(record for record in stored if record.kind == "evaluation"),
         harness=tuple(record for record in stored if record.kind == "lm_eval"),
-        left_out=tuple(record.run_id for record in runs if record.run_id not in ids),
+        left_out=tuple(record.run_id for record, in_plan in runs if not in_plan),
         kernels=tuple(record for record in stored if record.kind == "kernel"),
         speeds=tuple(record for record in stored if record.kind == "train_throughput"),
         generations=tuple(record for record in stored if record.kind == "decode" and record.timing),
@@ -238,10 +241,6 @@ def _check_apart(held: Mapping[Store, tuple[list[Record], set[str] | None]]) -> 
 
 def _is_run(record: Record) -> bool:
     return record.kind not in ("evaluation", "lm_eval") and not record.timing
-
-
-def _in_plan(record: Record, planned: set[str] | None) -> bool:
-    return planned is None or record.run_id in planned
 
 
 def _snapshots(stores: Sequence[Store], pattern: str) -> list[Path]:

@@ -66,6 +66,11 @@ class Record:
         """The first ten digits of the commit whose code ran, or ``unknown``."""
         return str(self.environment.get("commit") or "unknown")[:10]
 
+    @property
+    def at_once(self) -> int:
+        """How many runs shared the machine, this one included."""
+        return int(self.environment.get("workers") or 1)
+
     def metric(self, name: str) -> float | None:
         """Return a metric's value, or None where the run has none of that name."""
         entry = self.metrics.get(name)

@@ -57,18 +57,20 @@ class Pool:
         One that an idle worker has compiled before; else one that no other worker has: then each process compiles its
         own share, instead of all of them the same at once. Else the first.
         """
-        forms = {spec.run_id: form(spec) for spec in specs}
-        for own in (worker.forms for worker in self.workers if worker.run is None):
-            known = next((spec for spec in specs if forms[spec.run_id] in own), None)
-            if known is not None:
-                return known
         held = set().union(*(worker.forms for worker in self.workers))
-        return next((spec for spec in specs if forms[spec.run_id] not in held), specs[0])
+        at_hand = set().union(*(worker.forms for worker in self.workers if worker.run is None))
+
+        def order(spec: RunSpec) -> int:
+            own = form(spec)
+            return 0 if own in at_hand else 2 if own in held else 1
+
+        return min(specs, key=order)
 
     def start(self, spec: RunSpec, about: dict[str, Any]) -> None:
         """Give a run to an idle worker; the caller knows that fewer than ``size`` are running."""
         idle = [worker for worker in self.workers if worker.run is None]
-        for worker in sorted(idle, key=lambda worker: form(spec) not in worker.forms):
+        own = form(spec)
+        for worker in sorted(idle, key=lambda worker: own not in worker.forms):
             try:
                 worker.pipe.send(("run", spec, about))
             except OSError:
@@ -79,7 +81,7 @@ class Pool:
             worker = self._spawn()
             worker.pipe.send(("run", spec, about))
         worker.run = spec
-        worker.forms.add(form(spec))
+        worker.forms.add(own)
 
     def events(self, timeout: float) -> Iterator[tuple[Any, ...]]:
         """Yield what workers say within ``timeout`` seconds; a worker that died says ``("failed", run_id, reason)``."""

@@ -1,5 +1,6 @@
 """Running all of a preset that is missing, several runs at once, in whatever order their dependencies allow."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -158,8 +159,8 @@ class _Reproduction:
         ready = [spec for spec in self._ready() if self.limit is None or self.limit.allows(self._cost(spec))]
         given = False
         while ready and len(self.pool.running) < self._places(ready[0]):
-            level = self._rank(ready[0])[:2]
-            spec = self.pool.suited([spec for spec in ready if self._rank(spec)[:2] == level])
+            _, level = next(itertools.groupby(ready, key=lambda spec: self._rank(spec)[:2]))
+            spec = self.pool.suited([*level])
             self.pool.start(spec, {"workers": self._places(spec)})
             ready.remove(spec)
             given = True

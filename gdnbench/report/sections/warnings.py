@@ -113,10 +113,10 @@ def edges(analysis: Analysis) -> list[str]:
 def crowded(study: Study) -> list[str]:
     """Return whether speeds were measured while other runs shared the machine."""
     timed = [record for record in study.records if record.metric("tokens_per_s") is not None]
-    others = max((int(record.environment.get("workers") or 1) for record in timed), default=1) - 1
+    others = max((record.at_once for record in timed), default=1) - 1
     if not others:
         return []
-    number = sum(int(record.environment.get("workers") or 1) > 1 for record in timed)
+    number = sum(record.at_once > 1 for record in timed)
     return [
         f"{number} of {numbers.plural(len(timed), 'run')} with a speed shared the machine with up to "
         f"{numbers.plural(others, 'other')} at the same time: their tokens/s are lower limits."
