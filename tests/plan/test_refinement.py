@@ -18,22 +18,26 @@ def halves(centre):
     return {centre + offset / 2 for offset in range(-2, 3)}
 
 
+def octaves(centre):
+    return {centre - 1, centre, centre + 1}
+
+
 def rates(plan, seed, width=None):
     return {
         math.log2(s.optimizer.lr) for s in plan.runs if s.seed == seed and (width is None or s.model.width == width)
     }
 
 
-def test_the_first_seed_fills_in_and_the_others_run_five_half_octaves():
+def test_the_first_seed_fills_in_with_half_octaves_and_the_others_run_octaves():
     plan, _ = settled(swept(refine="half_octaves"), bowl(-8.1))
     assert rates(plan, 0) == GRID | halves(-8.0)
-    assert rates(plan, 1) == rates(plan, 2) == halves(-8.0)
+    assert rates(plan, 1) == rates(plan, 2) == octaves(-8.0)
     assert plan.later == 0
 
 
 def test_the_window_follows_a_best_that_it_uncovers():
     plan, _ = settled(swept(refine="half_octaves"), bowl(-7.6))
-    assert rates(plan, 1) == halves(-7.5)
+    assert rates(plan, 1) == octaves(-7.5)
     assert halves(-7.5) <= rates(plan, 0)
 
 
@@ -47,11 +51,11 @@ def test_the_window_follows_a_few_times_only():
 def test_the_grid_is_extended_before_it_is_refined():
     plan, _ = settled(swept(refine="half_octaves", extend=2), bowl(-5))
     assert {-6.0, -5.0} <= rates(plan, 0)
-    assert rates(plan, 1) == halves(-5.0)
+    assert rates(plan, 1) == octaves(-5.0)
 
 
 def test_a_plan_says_about_how_much_follows():
-    assert expand(swept(refine="half_octaves"), {}).later == 2 + 2 * 5
+    assert expand(swept(refine="half_octaves"), {}).later == 2 + 2 * 3
 
 
 def test_all_seeds_run_the_rate_that_would_be_transferred():
