@@ -70,8 +70,9 @@ class Schedule:
 class Training:
     """How long and in what batches; ``seconds`` replaces ``steps`` where wall-clock is what is matched.
 
-    A loss above ``max_loss`` nats, or one that is no number, ends the run as diverged. ``keep_checkpoint`` leaves the
-    trained weights beside the record; ``keep_at`` keeps a checkpoint of each of these steps, for runs that begin there.
+    A loss above ``max_loss`` nats and above twice the first one, or one that is no number, ends the run as diverged.
+    ``keep_checkpoint`` leaves the trained weights beside the record; ``keep_at`` keeps a checkpoint of each of these
+    steps, for runs that begin there.
     """
 
     steps: int = 100

@@ -109,8 +109,8 @@ class Experiment(Sections):
         log2_lrs: learning rates as powers of 2, for all widths or by width.
         seeds: the first is run at every learning rate; where the others run is said by ``refine``. For all widths, or
             by width.
-        refine: other seeds at the best rate and its ``neighbours``; at ``half_octaves`` (of the first seed) at the
-            best and one octave on either side, which the first seed fills in; at the ``best`` only; or at ``all`` rates.
+        refine: other seeds at the best rate and its ``neighbours``; at ``half_octaves`` (which the first seed fills
+            in) at the best and one octave on either side; at the ``best`` only; or at ``all`` rates.
         extend: how many rates may be added beyond the grid while the best is at its edge.
         transferred: whether all seeds also run the base width's best rate at every width.
         contexts: prompt lengths of a ``decode`` experiment.

@@ -162,10 +162,12 @@ class Trainer:
         """Return the first of the losses since the last call that shows divergence, in words, or None."""
         losses, begun = self.losses, self._judged
         self._judged = len(losses)
+        # A start may be bad without having diverged: tied embeddings can begin with a loss far above log(vocabulary).
+        bound = max(self.training.max_loss, 2 * losses[0]) if losses else self.training.max_loss
         for index, loss in enumerate(losses[begun:], begun):
-            if not (math.isfinite(loss) and loss <= self.training.max_loss):
+            if not (math.isfinite(loss) and loss <= bound):
                 step = self.step - len(losses) + index + 1
-                return f"loss {loss:.4g} at step {step} (bound {self.training.max_loss:g})"
+                return f"loss {loss:.4g} at step {step} (bound {bound:.3g})"
         return None
 
     def state(self) -> dict[str, Any]:

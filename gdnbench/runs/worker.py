@@ -5,6 +5,7 @@ leaves no process behind that still holds a run.
 """
 
 import contextlib
+import gc
 import os
 import signal
 import time
@@ -107,7 +108,20 @@ def _run(pipe: Connection, settings: Settings, spec: Any, about: dict[str, Any])
         _send(pipe, "failed", spec.run_id, f"{type(error).__name__}: {error} (details: {log})")
     else:
         _send(pipe, "done", spec.run_id)
+    _give_back(spec.device)
     return not asked
+
+
+def _give_back(device: str) -> None:
+    """Free the memory of a run that is over, before the next one begins.
+
+    A trainer and its CUDA graph refer to each other, and the graph's own memory goes back with the allocator's only.
+    """
+    gc.collect()
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def _send(pipe: Connection, *message: Any) -> None:

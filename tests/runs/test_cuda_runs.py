@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from gdnbench.models import ModelConfig, Parametrization, registry
-from gdnbench.plan.spec import Coordinates, Data, Decode, Evaluation, Optimizer, RunSpec, Schedule, Training
+from gdnbench.plan.spec import Coordinates, Data, Decode, Evaluation, Execution, Optimizer, RunSpec, Schedule, Training
 from gdnbench.results import Store
 from gdnbench.runs.execute import execute
 from gdnbench.runs.progress import Interrupted, Observer
+from gdnbench.runs.worker import Settings, _run
+from tests.runs.tiny import Pipe
 
 pytestmark = [
     pytest.mark.gpu,
@@ -73,6 +75,19 @@ def test_a_stopped_run_goes_on_to_the_same_curve(tmp_path: Path, corpus: str):
     losses = [[row["loss"] for row in store.rows(record.run_id)] for store in (whole, parts)]
     # Sums on a GPU may be taken in another order: the same curve within rounding that 40 steps amplify.
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_runs_of_one_process_measure_their_own_memory(tmp_path: Path, corpus: str):
+    store, pipe, peaks = Store(tmp_path, "gpu"), Pipe(), []
+    graphed = Execution(graph=True)
+    for seed in range(3):
+        run = spec(corpus, "gdn", seed=seed, execution=graphed, training=Training(steps=10, batch_size=32, seq_len=512))
+        assert _run(pipe, Settings(root=tmp_path, set="gpu"), run, {})
+        assert pipe.said[-1] == ("done", run.run_id)
+        assert (record := store.read(run.run_id)) is not None
+        peaks.append(record.metric("peak_gib"))
+        assert torch.cuda.memory_reserved() < 64 * 2**20
+    assert peaks == pytest.approx([peaks[0]] * 3, rel=0.02)
 
 
 @pytest.mark.parametrize("arch", registry.names())
