@@ -1,10 +1,17 @@
 """A whole step of training or generation as one CUDA graph: a single launch, however many kernels it has."""
 
+import functools
 from collections.abc import Callable
 
 import torch
 
 WARM_UP = 3
+
+
+@functools.cache
+def _beside() -> torch.cuda.Stream:
+    """Return the process's one stream for all graphs: cuBLAS keeps a workspace for every stream that it has seen."""
+    return torch.cuda.Stream()
 
 
 class Replayed:
@@ -20,7 +27,7 @@ class Replayed:
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         # Capturing refuses work that waits for the default stream, where earlier calls must leave nothing behind.
-        self.stream = torch.cuda.Stream()
+        self.stream = _beside()
 
     def __call__(self) -> None:
         """Run the function, or the graph."""
