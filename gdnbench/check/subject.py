@@ -51,9 +51,11 @@ class Subject:
         }
         return ModelConfig(**{**values, **changes})
 
-    def decoder(self, *, noise: float = NOISE, dtype: torch.dtype = torch.float64, **changes: Any) -> Decoder:
+    def decoder(
+        self, *, noise: float = NOISE, dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any
+    ) -> Decoder:
         """Return a started decoder; a parameter without a proper role starts as its constructor left it."""
-        model = _started(self.config(**changes)).to(dtype)
+        model = _started(self.config(**changes), seed).to(dtype)
         rng = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -84,24 +86,24 @@ def mixers(model: Decoder) -> list[Mixer]:
     return [block.mixer for block in model.block_list()]
 
 
-def _started(config: ModelConfig) -> Decoder:
+def _started(config: ModelConfig, seed: int) -> Decoder:
     model = Decoder(config)
     with torch.device("meta"):
         base = Decoder(config.at_base())
     rows = {role: entry for mixer in mixers(model) for role, entry in mixer.role_rows.items()}
     try:
-        model.rules = apply(model, base, Parametrization(table=TABLE), seed=0, role_rows=rows)
+        model.rules = apply(model, base, Parametrization(table=TABLE), seed=seed, role_rows=rows)
     except GdnbenchError:
-        _start_by_roles(model)
+        _start_by_roles(model, seed)
     return model
 
 
 @torch.no_grad()
-def _start_by_roles(model: Decoder) -> None:
+def _start_by_roles(model: Decoder, seed: int) -> None:
     """Start what has a start of its own, where roles are not fit for a table (which is another check's finding)."""
     for module in model.modules():
         for name, role in getattr(module, "roles", {}).items():
             parameter = getattr(module, name)
             if role.init is not None:
-                rng = torch.Generator().manual_seed(parameter.numel())
+                rng = torch.Generator().manual_seed(seed + parameter.numel())
                 parameter.copy_(role.init.sample(tuple(parameter.shape), rng))

@@ -92,7 +92,7 @@ def test_runs_of_another_set_are_reused_while_all_is_the_same(books, tmp_path):
     Store(tmp_path, "earlier").write(dataclasses.replace(record, source_digest="of other files"))
     found = reuse(preset, tmp_path, "now")
     assert dict(found.taken) == {("T", "earlier"): 1}
-    assert found.lines() == ["reused: 1 runs of T from the set earlier (same code, data, configuration and device)"]
+    assert found.lines() == ["reused: 1 run of T from the set earlier (same code, data, configuration and device)"]
     copied = Store(tmp_path, "now").read(first.run_id)
     assert copied.metrics == Store(tmp_path, "earlier").read(first.run_id).metrics
     assert copied.notes[-1].endswith("for the set earlier")

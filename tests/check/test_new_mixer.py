@@ -27,7 +27,7 @@ def module_of(path):
 
 
 def test_it_passes_every_check_and_its_own_test(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "STEPS", 60)
+    monkeypatch.setattr(training, "STEPS", 44)
     mixer, test = new_mixer("my_fading_mixer", tmp_path)
     assert "class MyFadingMixer(Mixer)" in mixer.read_text()
     report = check(mixer)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gdnbench.check import CHECKS, check
+from gdnbench.check import CHECKS, check, long, training
 
 FAST = [name for name in CHECKS if name != "stability"]
 RETURN = "            return self._output(o), None\n"
@@ -125,6 +125,34 @@ def test_an_unstable_recurrence_is_found(name, planted):
     assert found.outcome == "FAILED"
     assert said in found.findings[0].found, found
     assert "layer " in found.findings[0].place
+
+
+# Where each layer starts decides, once in four, that its memory grows.
+LOT = "torch.where(torch.rand((), generator=rng) < 0.25, 1.0, -1.0).expand(shape)"
+UNLUCKY = [
+    ("init=constant(-3.0)", f"init=type(init)(sample=lambda shape, rng: {LOT})"),
+    ("g = -F.softplus(self.f_proj(x) + self.fading)", "g = 0.2 * (self.f_proj(x).tanh() + 2 * self.fading)"),
+    RAW,
+]
+
+
+def test_a_mixer_that_is_unstable_at_one_seed_only_is_found(planted, monkeypatch):
+    monkeypatch.setattr(training, "STEPS", 8)
+    monkeypatch.setattr(long, "LONG", 512)
+    report = check(planted("unlucky", *UNLUCKY), only=["stability"])
+    (finding,) = report.checked[-1].findings
+    assert finding.place.startswith("seed 2 of 3, at the start, layer 0, random tokens, position ")
+
+
+def test_a_mixer_whose_training_blows_up_is_found(planted, monkeypatch):
+    """Its gain is an exponential of a parameter, which is 1 at the start and takes a few steps to overflow."""
+    monkeypatch.setattr(training, "STEPS", 12)
+    monkeypatch.setattr(long, "LONG", 512)
+    gain = "return self.o_proj((self.norm(o) * (1e4 * (self.norm.weight - 1)).exp()).flatten(2))"
+    report = check(planted("explodes", (OUTPUT, gain)), only=["stability"])
+    for seed, finding in enumerate(report.checked[-1].findings, start=1):
+        assert finding.place.startswith(f"seed {seed} of 3, training, step ")
+    assert seed == 3
 
 
 @pytest.mark.parametrize(
