@@ -16,6 +16,7 @@ from gdnbench.cli.options import (
 )
 from gdnbench.cli.output import render_report
 from gdnbench.errors import GdnbenchError
+from gdnbench.words import plural
 
 
 class ChangedCode(StrEnum):
@@ -97,14 +98,14 @@ def reproduce(
         only=selected.only,
         console=Console(),
     )
-    print(f"{len(summary.stored)} runs stored in {selected.results / name}")
+    print(f"{plural(len(summary.stored), 'run')} stored in {selected.results / name}")
     if summary.left and not summary.failed:
         print(launch.left_line(summary, limit, ["gdnbench", *sys.argv[1:]]))
     if report:
         render_report(selected.results, reports, name)
     if summary.failed:
         raise GdnbenchError(
-            f"{len(summary.failed)} runs failed: {', '.join(summary.failed)}; run the same command again"
+            f"{plural(len(summary.failed), 'run')} failed: {', '.join(summary.failed)}; run the same command again"
         )
 
 

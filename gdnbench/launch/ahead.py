@@ -15,6 +15,7 @@ from gdnbench.plan.speed import Speeds, speeds
 from gdnbench.results import Record, Store
 from gdnbench.runs.limit import TimeLimit
 from gdnbench.runs.reproduce import loss_of
+from gdnbench.words import plural
 
 HEAD = f"{'run':64} {'params':>13} {'non-emb':>13} {'MLP':>10} {'match':>7} {'seconds':>8} {'GiB':>6}"
 
@@ -54,7 +55,7 @@ class Outlook:
             all_of_it += f" ({sum(seconds) / 3600:,.1f} GPU-hours)"
         lines = [
             *self.damaged,
-            f"{self.plan.preset.name}: {len(self.runs)} runs{more}; {len(self.stored)} stored",
+            f"{self.plan.preset.name}: {plural(len(self.runs), 'run')}{more}; {len(self.stored)} stored",
             f"expected: {all_of_it} with {self.workers} at once, up to {peak:.1f} GiB of memory ({self.rate_source})",
         ]
         if limit is not None and sum(seconds) > 0:
@@ -86,7 +87,8 @@ class Outlook:
             more = [(spec, count) for spec, count in self.following if spec.experiment == name]
             left = sum(spec.run_id not in self.stored for spec in runs)
             later = sum(count for _, count in more)
-            text = f"{name}: {left} of {len(runs)} runs to do{f', about {later} more to follow' if later else ''}"
+            text = f"{name}: {left} of {plural(len(runs), 'run')} to do"
+            text += f", about {later} more to follow" if later else ""
             lines.append(f"{text}; {_duration(sum(self._seconds(runs, more)))} one after the other")
         return lines
 

@@ -26,6 +26,7 @@ from gdnbench.runs.reproduce import Summary, loss_of
 from gdnbench.runs.reproduce import reproduce as reproduce_runs
 from gdnbench.runs.view import BarsView, PlainView
 from gdnbench.runs.worker import Settings
+from gdnbench.words import are, plural
 
 
 def run(
@@ -132,6 +133,7 @@ def left_line(summary: Summary, limit: TimeLimit | None, command: Sequence[str])
     """Return why it ended, what is left, and the command that goes on."""
     why = "time is up" if limit is None or limit.left <= 0 else "no other run is expected to end in time"
     return (
-        f"{why}: about {summary.left} runs are left, {summary.left_seconds / 60:.1f} min of work one after the other; "
+        f"{why}: about {plural(summary.left, 'run')} {are(summary.left)} left, {summary.left_seconds / 60:.1f} min of "
+        "work one after the other; "
         f"go on with: {shlex.join(command)}"
     )

@@ -10,6 +10,7 @@ import torch
 
 from gdnbench.environment import device_name
 from gdnbench.results import Record
+from gdnbench.words import plural
 
 # Share of the probed matrix-product rate that small models reach on a CPU.
 CPU_SHARE = 0.35
@@ -89,7 +90,7 @@ def speeds(records: Iterable[Record], device: str) -> Speeds:
             names.add(name)
             at_once.append(record.at_once)
     if found:
-        source = f"by the speed of {len(found)} stored runs on {' and '.join(sorted(names))}{_crowd(at_once)}"
+        source = f"by the speed of {plural(len(found), 'stored run')} on {' and '.join(sorted(names))}{_crowd(at_once)}"
         return Speeds(device=device, peak=NOMINAL_GPU_RATE, measured=tuple(found), source=source)
     peak, source = probed(device)
     return Speeds(device=device, peak=peak, source=source)
@@ -99,8 +100,11 @@ def _crowd(at_once: Sequence[int]) -> str:
     """Return how many of the measured runs shared the machine, whose speeds are lower limits; empty where none did."""
     shared = sum(workers > 1 for workers in at_once)
     others = max(at_once) - 1
-    beside = f"{others} other{'' if others == 1 else 's'}"
-    return f", {shared} of which shared it with up to {beside} and would be faster alone" if shared else ""
+    return (
+        f", {shared} of which shared it with up to {plural(others, 'other')} and would be faster alone"
+        if shared
+        else ""
+    )
 
 
 def probed(device: str) -> tuple[float, str]:

@@ -19,6 +19,7 @@ from gdnbench.quality import cases
 from gdnbench.quality.fingerprint import fingerprint
 from gdnbench.quality.stored import PATH, Difference, Stored, Values, differences
 from gdnbench.quality.training import train
+from gdnbench.words import plural
 
 FINE, CHANGED = 0, 1
 SHOWN = 40  # lines: one change of a shared part shows in hundreds of cases
@@ -88,7 +89,7 @@ def check(
         if part in now or part in stored.parts
     }
     Stored(reason=reason.strip(), parts=merged).save(path)
-    return [*lines, f"stored in {path}: {len(changed)} cases changed; reason: {reason.strip()}"], FINE
+    return [*lines, f"stored in {path}: {plural(len(changed), 'case')} changed; reason: {reason.strip()}"], FINE
 
 
 def _computed(parts: Sequence[str], progress: Callable[[str], object]) -> dict[str, dict[str, Values]]:
@@ -136,8 +137,8 @@ def _table(found: Sequence[Difference], shown: int) -> list[str]:
     head = ("case", "first number that differs", "stored", "now", "relative")
     models = Counter(difference.case.partition(",")[0] for difference in first)
     counts = ", ".join(f"{model} ({count})" for model, count in models.items())
-    lines = [f"{len(first)} cases differ, in {len(found)} numbers: {counts}"]
+    lines = [f"{plural(len(first), 'case')} with other values, {plural(len(found), 'number')} in all: {counts}"]
     lines += aligned([head, *(difference.cells() for difference in first[:shown])])
     if len(first) > shown:
-        lines.append(f"and {len(first) - shown} more cases")
+        lines.append(f"and {plural(len(first) - shown, 'more case')}")
     return lines

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from gdnbench.report.statistics import Interval
+from gdnbench.words import plural as plural
 
 MISSING = "not measured in this set"
 
@@ -37,7 +38,12 @@ def significant(value: float, digits: int = 3) -> str:
 
 def names(arms: Sequence[str]) -> str:
     """Return names of arms as a list; those that hold a comma are quoted, or it would read as two."""
-    return listed([f"“{arm}”" if "," in arm else arm for arm in arms])
+    return listed([quoted(arm) for arm in arms])
+
+
+def quoted(arm: str) -> str:
+    """Return a name as a list needs it: in quotes where it holds a comma."""
+    return f"“{arm}”" if "," in arm else arm
 
 
 def powers_of_ten(value: float, digits: int = 3) -> str:
@@ -100,6 +106,7 @@ METRICS = {
     "test_loss": "test loss",
     "bits_per_byte": "bits per byte",
     "whitespace_word_ppl": "word perplexity",
+    "wt103_nounk_ppl": "WikiText-103 test",
     "tokens_per_s": "tokens/s",
     "peak_gib": "peak memory",
     "state_bytes": "state",
@@ -116,8 +123,3 @@ def listed(items: Sequence[str], last: str = "and") -> str:
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} {last} {items[-1]}"
-
-
-def plural(number_of: int, noun: str) -> str:
-    """Return ``1 run`` or ``2 runs``."""
-    return f"{number_of:,} {noun}{'' if number_of == 1 else 's'}"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from gdnbench.results import Record
 from gdnbench.runs.bench import Outcome
+from gdnbench.words import plural
 
 
 def line(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -38,6 +39,6 @@ def red_sentence(outcome: Outcome) -> str:
         return ""
     first = outcome.red[0]
     return (
-        f"{len(outcome.red)} of {len(outcome.records)} cases failed their correctness check or broke; the first is "
-        f"{first.run_id}: {first.detail}"
+        f"{len(outcome.red)} of {plural(len(outcome.records), 'case')} failed their correctness check or broke; "
+        f"the first is {first.run_id}: {first.detail}"
     )

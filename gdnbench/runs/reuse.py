@@ -13,6 +13,7 @@ from gdnbench.results import Record, Store
 from gdnbench.runs.execute import corpus_of
 from gdnbench.runs.reproduce import loss_of
 from gdnbench.runs.sources import source_digest
+from gdnbench.words import plural
 
 NOTE = "reused: made, by the same code, on the same data and device, for the set "
 
@@ -28,10 +29,11 @@ class Reused:
         """Return it in words."""
         why = "same code, data, configuration and device"
         taken = [
-            f"reused: {count} runs of {arm} from the set {name} ({why})" for (arm, name), count in self.taken.items()
+            f"reused: {plural(count, 'run')} of {arm} from the set {name} ({why})"
+            for (arm, name), count in self.taken.items()
         ]
         return taken + [
-            f"run again: {count} runs of {arm}, which other source files or another content of the text gave"
+            f"run again: {plural(count, 'run')} of {arm}, which other source files or another content of the text gave"
             for arm, count in self.outdated.items()
         ]
 

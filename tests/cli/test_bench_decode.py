@@ -121,7 +121,7 @@ def test_logits_that_are_off_are_red_and_show_no_time(command, here, monkeypatch
     )
     ended = command(*ONE, "--set", "mine")
     assert ended.code == 2
-    assert "1 of 1 cases failed their correctness check" in ended.err
+    assert "1 of 1 case failed their correctness check" in ended.err
     assert "RED: what is served step by step is off by" in ended.out
     (row,) = rows(command)
     assert (row["correct"], row["tokens_per_s"], row["outcome"]) == (False, None, "finished")

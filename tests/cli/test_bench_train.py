@@ -117,7 +117,7 @@ def test_a_step_that_does_not_train_is_red_and_shows_no_time(command, here, monk
     monkeypatch.setattr(training_step, "Optimizer", lambda **given: planted(**{**given, "lr": 0.0}))
     ended = command(*GDN, "--set", "mine")
     assert ended.code == 2
-    assert "1 of 1 cases failed their correctness check" in ended.err
+    assert "1 of 1 case failed their correctness check" in ended.err
     assert "RED: it does not train: loss" in ended.out
     (row,) = rows(command)
     assert (row["correct"], row["tokens_per_s"], row["outcome"]) == (False, None, "finished")

@@ -111,7 +111,7 @@ def test_the_command_ends_when_nothing_more_fits(tmp_path, books):
     path = write_study(tmp_path / "p.yaml", corpus=books, training=ENDLESS)
     done = gdnbench("reproduce", path, "--max-minutes", "2", "--whole-runs", "--no-report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "no other run is expected to end in time: about 1 runs are left" in done.stdout
+    assert "no other run is expected to end in time: about 1 run is left" in done.stdout
 
 
 def test_a_gpu_that_is_not_there_is_refused_with_what_it_takes(tmp_path, books):

@@ -1,0 +1,11 @@
+"""Counted things in lines that people read."""
+
+
+def plural(number_of: int, noun: str) -> str:
+    """Return ``1 run`` or ``2 runs``."""
+    return f"{number_of:,} {noun}{'' if number_of == 1 else 's'}"
+
+
+def are(number_of: int) -> str:
+    """Return ``is`` for one, ``are`` for any other number."""
+    return "is" if number_of == 1 else "are"
