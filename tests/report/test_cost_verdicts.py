@@ -52,7 +52,9 @@ def test_a_small_saving_is_none(tmp_path):
 def test_a_search_that_is_not_there_leaves_it_pending(tmp_path):
     built = evidence.builder(tmp_path)
     built.train("comparison", "GDN+μP", 512, 0, -6.0, 3.0)
-    assert "has no search in transfer-gdn to count" in verdict(built, TUNING).reason
+    found = verdict(built, TUNING)
+    assert "has no search in transfer-gdn to count" in found.reason
+    assert found.budget.startswith("1 run,"), "of the search and final, but one run"
     assert "no experiment 'elsewhere'" in verdict(built, {**TUNING, "base": "elsewhere"}).reason
 
 

@@ -3,18 +3,22 @@
 import csv
 import math
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from gdnbench.report import render
+from gdnbench.report.activations import CoordinateCheck, SiteSlope
 from gdnbench.report.analysis import analyse
 from gdnbench.report.sections.horizons import horizon_sentences
 from gdnbench.report.sections.texts import document_sentences, overlap_notices
 from gdnbench.report.sections.why import why_sentences
+from gdnbench.report.statistics import Interval
 from gdnbench.report.statistics.bootstrap import document_interval, seed_interval
 from gdnbench.report.statistics.scaling import extrapolation_errors, line_residual, loss_limit, loss_limits
 from gdnbench.report.study import read_study
+from gdnbench.report.transfer import Transfer
 from tests.report import evidence
 
 SEEDS, WIDTHS = (0, 1, 2), (64, 128, 256)
@@ -45,7 +49,7 @@ def whys(tmp_path, sp, fanin, emb, mup, **options):
     ("drifts", "said"),
     [
         ((-0.8, -0.8, -0.6, 0.0), ["is not enough: GDN (SP, fan-in) drifts, too", "(SP, embedding rate) drifts, too",
-                                   "Neither part alone is enough, and GDN+μP keep the rate"]),
+                                   "Neither part alone is enough, and GDN+μP keeps the rate"]),
         ((-0.8, -0.8, 0.0, 0.0), ["fan-in (one rate for all weights) is not enough",
                                   "in proportion to width (all else standard) is enough: GDN (SP, embedding rate)"]),
         ((-0.8, 0.0, -0.8, -0.8), ["fan-in (one rate for all weights) is enough: GDN (SP, fan-in) keeps its rate"]),
@@ -61,6 +65,71 @@ def test_what_makes_a_rate_transfer(tmp_path, drifts, said):
 def test_without_seeds_it_is_pending(tmp_path):
     (found,) = whys(tmp_path, -0.8, -0.8, 0.0, 0.0, seeds=(0, 1))
     assert "the drift of GDN (SP) is pending" in found
+
+
+DECAY = {"decay_mode": "independent"}
+
+
+def arm(name, table, switches=None):
+    return SimpleNamespace(arm=name, arch="gdn", table=table, switches=switches or {})
+
+
+def drifting(mup, decay, derived, *, n=5):
+    """Return the arms of a sweep with these drifts; those without the suspects have ``n`` seeds."""
+
+    def fitted(runs, drift, seeds):
+        reach = (0.1, 0.1) if seeds >= 3 else None
+        low, high = (None, None) if reach is None else (drift - reach[0], drift + reach[1])
+        return Transfer(runs=runs, curves={}, drift=Interval(mean=drift, low=low, high=high, n=seeds))
+
+    return [
+        fitted(arm("GDN+μP", "mup_gdn"), mup, 5),
+        fitted(arm("GDN+μP, decay λ·m", "mup_gdn", DECAY), decay, n),
+        fitted(arm("GDN+μP (derived)", "mup_derived"), derived, n),
+    ]
+
+
+def checked(*slopes):
+    """Return the coordinate check of μP with updates of these slopes, and one size at the start that grows."""
+
+    def entry(site, steps, slope):
+        interval = Interval(mean=slope, low=slope - 0.05, high=slope + 0.05, n=5)
+        return SiteSlope(site=f"blocks.1.mixer.{site}", after_steps=steps, sizes={}, slope=interval)
+
+    grown = entry("alpha", 0, 0.9)
+    found = [entry(f"{name}_proj", 32, slope) for name, slope in zip("qkv", slopes)]
+    return CoordinateCheck(runs=arm("GDN+μP", "mup_gdn"), slopes=(grown, *found))
+
+
+@pytest.mark.parametrize(
+    ("arms", "said"),
+    [
+        (drifting(-0.5, 0.0, -0.5), ["What makes GDN+μP drift is weight decay coupled",
+                                     "is kept without: “GDN+μP, decay λ·m”, drift 0.000",
+                                     "What makes GDN+μP drift is not, or not only, a rule of convolution"]),
+        (drifting(-0.5, -0.15, 0.0), ["Whether weight decay coupled to a rate that falls with width makes GDN+μP drift "
+                                      "is undecided", "What makes GDN+μP drift is a rule of convolution"]),
+        (drifting(-0.5, 0.0, 0.0, n=1), ["Whether weight decay coupled", "drift is pending: “GDN+μP, decay λ·m”",
+                                         "drift is pending: GDN+μP (derived), drift 0.000 octaves per doubling of "
+                                         "width, n = 1, too few"]),
+    ],
+)  # fmt: skip
+def test_what_makes_mup_drift(arms, said):
+    found = why_sentences(arms)
+    assert len(found) >= 2 and all(any(part in sentence for sentence in found) for part in said), found
+    assert not why_sentences(drifting(0.0, 0.0, 0.0)), "it keeps its rate: nothing to explain"
+
+
+def test_the_coordinate_check_is_read_in_the_direction_of_the_drift():
+    mup, *_ = drifting(-0.5, 0.0, 0.0)
+    (said,) = why_sentences([mup], [checked(0.0, -0.6, -0.6)])
+    assert "Of 3 judged updates of activations of GDN+μP, none grow with width" in said
+    assert "would ask for lower rates, and 2 (k and v) shrink" in said and "does not explain the drift" in said
+    (said,) = why_sentences([mup], [checked(0.4, -0.6, 0.0)])
+    assert "1 (q) grow with width" in said and "may explain the drift" in said
+    mup, *_ = drifting(0.5, 0.0, 0.0)
+    (said,) = why_sentences([mup], [checked(0.4, -0.6, -0.6)])
+    assert "2 (k and v) shrink with width" in said and "ask for higher rates, and 1 (q) grow" in said
 
 
 def test_horizons_are_of_branches_and_planted_slopes_are_found(tmp_path):

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from gdnbench.claims import catalogue
 from gdnbench.errors import GdnbenchError
 from gdnbench.report import render
 from gdnbench.report.figures.style import apart
+from gdnbench.report.sections.warnings import noted
 
 COMMAND = "gdnbench report quick"
 
@@ -186,6 +188,12 @@ def test_what_qualifies_the_numbers_is_said(synthetic, tmp_path):
     assert "the best rate is at the edge of those that have run" in page.all
     assert "1 run diverged and counts as no loss: GDN (SP) in transfer-gdn." in page.all
     assert "Transformer+μP, GDN (SP) and RWKV-7 have no run in this set" in page.all
+
+
+def test_a_note_of_many_runs_is_one_line():
+    notes = {"b": ("resumed at step 3", "no peak"), "a": ("no peak",), "c": ("no peak",)}
+    records = [SimpleNamespace(run_id=run_id, notes=found) for run_id, found in notes.items()]
+    assert noted(SimpleNamespace(records=records)) == ["3 runs (the first: a): no peak", "b: resumed at step 3"]
 
 
 def test_a_sweep_that_has_only_begun_claims_no_optimum(synthetic, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from gdnbench.errors import GdnbenchError
 from gdnbench.report.study import read_study
 from gdnbench.report.verdicts import judge
+from gdnbench.report.verdicts.budget import budget
 
 
 def card(claim: str, test: str, experiment: str, arm: str, control: str = "", **more):
@@ -172,3 +173,15 @@ def test_an_unknown_claim_is_refused_with_near_names(synthetic, tmp_path):
     builder.preset([{**TRANSFER, "claim": "B11"}])
     with pytest.raises(GdnbenchError, match="unknown claim 'B11'; did you mean B1"):
         judge(read_study(builder.store))
+
+
+def test_a_budget_is_that_of_whole_runs_and_says_equal_numbers_once(synthetic, tmp_path):
+    builder = synthetic.Builder(tmp_path)
+    for seed, loss in enumerate((2.5, 2.4, None)):
+        builder.train("comparison", "GDN+μP", 128, seed, -7.0, loss, steps=100 if loss else 10)
+    builder.train("comparison", "GDN (SP)", 128, 0, -7.0, 2.6)
+    records = read_study(builder.store).records
+    text = budget(records)
+    assert "4 runs, width 128, 102k training tokens a run" in text and "426k parameters" in text and " to " not in text
+    gone = [record for record in records if record.outcome == "diverged"]
+    assert "10.2k training tokens a run (10 steps" in budget(gone)

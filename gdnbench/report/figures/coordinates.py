@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from gdnbench.report.activations import START, CoordinateCheck, SiteSlope, is_named, site_name
 from gdnbench.report.figures.style import FAINT, colour, is_control, log2_ticks, new_figure, styled
+from gdnbench.words import plural
 
 # Sites that tell the story, by the end of their name; the last block of each is shown.
 SHOWN = (
@@ -25,6 +26,8 @@ SHOWN = (
 )
 JUDGED = 0.2
 TITLE, CROWDED = 12, 3  # letters of a line, and columns beyond which every other width has its number
+DECADES = 2.5  # beyond which a tick at every 1, 2 and 5 would be on top of its neighbours
+ROW, STEP = 0.23, 0.07  # inches of a site, and of each arm's mark in it beyond two
 
 
 @styled
@@ -37,15 +40,18 @@ def size_lines(checks: Sequence[CoordinateCheck]) -> Figure:
         step, check = steps[index // len(checks)], checks[index % len(checks)]
         _lines(axis, check, step)
         if index < len(checks):
-            title = textwrap.fill(check.runs.arm, TITLE) if len(checks) > 2 else check.runs.arm
-            axis.set_title(title, fontweight="bold", fontsize=9.5 if len(checks) < 4 else 8)
+            title = check.runs.arm
+            if len(checks) > 2:
+                title = textwrap.fill(title, TITLE, break_long_words=False)
+            axis.set_title(title, fontweight="bold", fontsize=9.5 if len(checks) < 4 else 7.5)
         if index % len(checks) == 0:
-            label = "size at the start" if step == START else f"update after {step} steps"
+            label = "size at the start" if step == START else f"update after {plural(step, 'step')}"
             axis.set_ylabel(f"{label}\n(root mean square)")
         if index >= len(axes) - len(checks):
             axis.set_xlabel("width")
         if len(checks) > CROWDED:
             log2_ticks(axis, check.runs.widths()[::2])
+    _size_ticks(axes[0])
     handles = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
     handles = {label: line for label, line in handles.items() if not label.startswith("_")}
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, handlelength=1.6)
@@ -58,17 +64,18 @@ def slope_dots(checks: Sequence[CoordinateCheck]) -> Figure:
     last = max(step for check in checks for step in check.steps())
     steps = [START] if last == START else [START, last]
     sites = list(dict.fromkeys(site for check in checks for site in _last_block(check) if is_named(site)))
-    figure, axes = new_figure(1, len(steps), height=1.3 + 0.23 * len(sites))
+    row = ROW + STEP * max(0, len(checks) - 2)
+    figure, axes = new_figure(1, len(steps), height=1.3 + row * len(sites))
     arch = checks[0].runs.arch
     for axis, step in zip(axes, steps):
         axis.axvspan(-JUDGED, JUDGED, color="#ecece4", zorder=0)
         axis.axvline(0, color="#999999", linewidth=0.8)
         for index, check in enumerate(checks):
             _dots(axis, check, step, sites, index, len(checks))
-        axis.set_title("at the start" if step == START else f"update, {step} steps")
+        axis.set_title("at the start" if step == START else f"update, {plural(step, 'step')}")
         axis.set_xlabel("slope over width")
         axis.set_yticks(range(len(sites)), [site_name(site, arch, block=False) for site in sites])
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(sites) - 0.4, -0.6)
     handles = {str(line.get_label()): line for line in axes[0].get_lines()}
     handles = {label: line for label, line in handles.items() if not label.startswith("_")}
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2)
@@ -78,8 +85,6 @@ def slope_dots(checks: Sequence[CoordinateCheck]) -> Figure:
 def _lines(axis: Axes, check: CoordinateCheck, step: int) -> None:
     axis.set_xscale("log", base=2)
     axis.set_yscale("log", base=10)
-    axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=12))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     sites, widths = _last_block(check), set()
     for ending, tone, marker in SHOWN:
         slope = next((check.find(site, step) for site in reversed(sites) if site.endswith(ending)), None)
@@ -93,6 +98,14 @@ def _lines(axis: Axes, check: CoordinateCheck, step: int) -> None:
     axis.minorticks_off()
 
 
+def _size_ticks(axis: Axes) -> None:
+    """Put ticks at 1, 2 and 5 of every decade, or at powers of ten alone where there are many; axes share them."""
+    low, high = axis.get_ylim()
+    subs = (1.0, 2.0, 5.0) if high / low < 10**DECADES else (1.0,)
+    axis.yaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.7g}"))
+
+
 def _dots(axis: Axes, check: CoordinateCheck, step: int, sites: Sequence[str], index: int, arms: int) -> None:
     tone = colour(check.runs.arch)
     hollow = is_control(check.runs.table)
@@ -102,7 +115,7 @@ def _dots(axis: Axes, check: CoordinateCheck, step: int, sites: Sequence[str], i
         slope = check.find(site, step)
         if slope is None or slope.slope is None:
             continue
-        y = place + (index - (arms - 1) / 2) * 0.32
+        y = place + (index - (arms - 1) / 2) * min(0.32, 0.75 / arms)
         shade = FAINT if slope.exempt else tone
         reach = slope.slope.half_width or 0.0
         axis.errorbar(slope.slope.mean, y, xerr=reach, color=shade, linewidth=1.1, label="_")

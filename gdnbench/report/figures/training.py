@@ -37,15 +37,17 @@ def training_curves(choices: Sequence[Choice], study: Study) -> Figure:
 @styled
 def metric_dots(choices: Sequence[Choice], metric: str, label: str) -> Figure:
     """Draw one metric by arm: mean with its 95% interval over seeds, and every seed as a faint point."""
-    shown = [choice for choice in choices if choice.by_seed(metric)]
+    styled_choices = [(choice, style) for choice, style in zip(choices, _styles(choices)) if choice.by_seed(metric)]
+    shown = [choice for choice, _ in styled_choices]
     figure, (axis,) = new_figure(height=0.8 + 0.36 * max(2, len(shown)))
-    for place, (choice, (_, hollow)) in enumerate(zip(shown, _styles(shown))):
+    for place, (choice, (_, hollow)) in enumerate(styled_choices):
         tone, mean = colour(choice.runs.arch), choice.mean(metric)
         values = list(choice.by_seed(metric).values())
         axis.plot(values, [place + 0.18] * len(values), ".", color=tone, alpha=0.5, markersize=5)
         if mean is None:
             continue
-        axis.errorbar(mean.mean, place, xerr=mean.half_width or 0.0, color=tone, capsize=3, linewidth=1.3)
+        if mean.half_width is not None:
+            axis.errorbar(mean.mean, place, xerr=mean.half_width, color=tone, capsize=3, linewidth=1.3)
         axis.plot([mean.mean], [place], "o", color=tone, markerfacecolor="white" if hollow else tone)
     axis.set_yticks(range(len(shown)), [choice.runs.arm for choice in shown])
     axis.set_ylim(len(shown) - 0.5, -0.5)

@@ -48,7 +48,8 @@ def _texts(experiment: Experiment, choices: list[Choice], found: Sequence[Differ
     if any(difference.by_document is not None for difference in found):
         caption = (
             f"{experiment.title or experiment.name}: bits per byte minus those of {arm}, by text. Coloured: 95% "
-            "interval over documents; grey: over seeds. A lead needs both on one side of zero."
+            "interval over documents; grey: over seeds (pale: too few for an interval). A lead needs both on one side "
+            "of zero."
         )
         runs = tuple(sorted({run for difference in found for run in difference.runs}))
         name = f"documents_{experiment.name}".replace("-", "_")
@@ -81,7 +82,9 @@ def _figures(experiment: Experiment, choices: list[Choice], study: Study) -> lis
         measured = [choice for choice in choices if choice.by_seed(metric)]
         if measured:
             caption = f"{label[0].upper()}{label[1:]} by arm: mean with its 95% interval over seeds; points: seeds."
-            plot = metric_dots(measured, metric, label)
+            if metric == "tokens_per_s" and any(record.at_once > 1 for choice in measured for record in choice.chosen):
+                caption += " Lower limits: runs shared the machine with others."
+            plot = metric_dots(choices, metric, label)
             own = tuple(sorted({run for choice in measured for run in choice.run_ids}))
             figures.append(Figure(name=f"{metric}_{stem}", caption=caption, plot=plot, runs=own))
     return figures

@@ -63,7 +63,9 @@ def drift_summary(title: str, transfers: Sequence[Transfer]) -> list[str]:
     for place, words in PLACES.items():
         arms = [fitted for fitted in transfers if position(fitted.drift, -DRIFT_BOUND, DRIFT_BOUND) == place]
         if arms:
-            shown = [f"{a.runs.arm} ({numbers.interval(a.drift, 2)})" if a.drift else a.runs.arm for a in arms]
+            names = [numbers.quoted(a.runs.arm) for a in arms]
+            drifts = [f" ({numbers.interval(a.drift, 2)})" if a.drift else "" for a in arms]
+            shown = [f"{name}{drift}" for name, drift in zip(names, drifts)]
             parts.append(f"{words}: {numbers.listed(shown)}")
     return [f"{title}. {'. '.join(parts)}."]
 

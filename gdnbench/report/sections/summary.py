@@ -7,6 +7,7 @@ from gdnbench.presets.schema import is_task
 from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Block, Bullets, Section, Text
+from gdnbench.report.cost import Spent
 from gdnbench.report.sections.findings import findings
 from gdnbench.report.sections.warnings import warnings
 from gdnbench.report.study import Study
@@ -42,12 +43,15 @@ def what_was_run(study: Study) -> str:
         return f"The set {study.name} holds no finished run yet; every number below is missing for that reason."
     diverged = sum(record.outcome == "diverged" for record in study.records)
     hours = sum(record.duration_s for record in study.records) / 3600
-    time = f"{numbers.significant(hours)} hours" if hours >= 1 else f"{numbers.significant(60 * hours)} minutes"
+    shared = Spent(records=study.records).device_hours
     names = [experiment.name for experiment in study.experiments if study.of_experiment(experiment.name)]
     ending = f"{diverged} of them diverged" if diverged else "none of them diverged"
     runs = numbers.plural(len(study.records), "run")
     where = f"{numbers.plural(len(names), 'experiment')} ({numbers.listed(names)})"
-    return f"The set {study.title} holds {runs} of {where}; {ending}. Together they took {time} of work."
+    beside = "" if shared == hours else f", {_time(shared)} of the machine, which several shared at a time"
+    return (
+        f"The set {study.title} holds {runs} of {where}; {ending}. Together they took {_time(hours)} of work{beside}."
+    )
 
 
 def hardware(records: Iterable[Record]) -> str:
@@ -111,6 +115,10 @@ def verdict_counts(analysis: Analysis) -> str:
     tests = len(analysis.verdicts)
     extra = f" ({tests} verdicts: some claims have several tests)" if tests != claims else ""
     return f"Of {claims} claims{extra}: {numbers.listed(shown)}."
+
+
+def _time(hours: float) -> str:
+    return f"{numbers.significant(hours)} hours" if hours >= 1 else f"{numbers.significant(60 * hours)} minutes"
 
 
 def _device(environment: object) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gdnbench.presets.schema import Experiment
+from gdnbench.report.activations import CoordinateCheck
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Block, Bullets, Figure, Figures, Heading, Section, Text
 from gdnbench.report.figures.drift import drift_dots
@@ -34,8 +35,9 @@ def transfer(analysis: Analysis) -> Section:
     blocks: list[Block] = []
     if sweeps:
         blocks += [Text(text=METHOD), *_overview(sweeps)]
+        checks = [check for _, found in analysis.checks for check in found]
         for experiment, fitted in sweeps:
-            blocks += _experiment(experiment, fitted)
+            blocks += _experiment(experiment, fitted, checks)
         blocks += _tables(sweeps)
     else:
         nothing = "This set holds no run of a learning-rate sweep, so transfer is not measured in this set."
@@ -54,15 +56,15 @@ def _overview(sweeps: Sweeps) -> list[Block]:
     runs = tuple(sorted({run for _, arms in groups for fitted in arms for run in fitted.runs.run_ids}))
     caption = (
         "Drift of the best learning rate over width, by arm: mean over seeds with its Student t 95% interval where "
-        f"there are 3; faint points: seeds. Band: ±{DRIFT_BOUND}, where a rate counts as transferred if the whole "
-        "interval lies in it. Hollow: standard parametrizations."
+        f"there are 3, pale where there are fewer; small points: seeds. Band: ±{DRIFT_BOUND}, where a rate counts as "
+        "transferred if the whole interval lies in it. Hollow: standard parametrizations."
     )
     plot = drift_dots(groups, DRIFT_BOUND)
     return [Figures(figures=(Figure(name="lr_drift", caption=caption, plot=plot, runs=runs),))]
 
 
-def _experiment(experiment: Experiment, fitted: tuple[Transfer, ...]) -> list[Block]:
-    sentences = [*map(transfer_sentence, fitted), *why_sentences(fitted)]
+def _experiment(experiment: Experiment, fitted: tuple[Transfer, ...], checks: list[CoordinateCheck]) -> list[Block]:
+    sentences = [*map(transfer_sentence, fitted), *why_sentences(fitted, checks)]
     return [
         Heading(text=experiment.title or experiment.name),
         Figures(figures=tuple(transfer_figures(experiment, fitted))),
@@ -88,11 +90,13 @@ def _figure(name: str, experiment: Experiment, shown: Sequence[Transfer], beside
     records = {record.run_id: record for arm in shown for record in arm.runs.records}
     is_open = any("edge" in curve.optimum.flags for arm in shown for curve in arm.curves.values())
     triangles = "; hollow triangles: the lowest loss is at the edge of what has run, no optimum" if is_open else ""
+    gone = any(curve.diverged for arm in shown for curve in arm.curves.values())
+    crosses = "; crosses at the top: diverged" if gone else ""
     caption = (
         f"{experiment.title or experiment.name}: validation loss over base learning rate; the numbers at the lines "
         "are widths. Points: "
         "runs; lines: mean over seeds; diamonds: fitted optimum with its 95% interval over seeds where there are "
-        f"3{triangles}; crosses at the top: diverged. {budget(list(records.values()))}."
+        f"3{triangles}{crosses}. {budget(list(records.values()))}."
     )
     return Figure(name=name, caption=caption, plot=lr_transfer(shown, beside), runs=tuple(sorted(records)))
 

@@ -6,6 +6,7 @@ from gdnbench.report.content import Block, Notice
 from gdnbench.report.sections.findings import control_notice
 from gdnbench.report.study import Study
 from gdnbench.report.tables.left import left_table
+from gdnbench.words import are
 
 
 def warnings(analysis: Analysis) -> list[Block]:
@@ -18,7 +19,7 @@ def warnings(analysis: Analysis) -> list[Block]:
     texts += crowded(study)
     texts += diverged(study)
     texts += [f"Damaged and not used: {problem}." for problem in study.damaged]
-    texts += sorted({f"{record.run_id}: {note}" for record in study.records for note in record.notes})
+    texts += noted(study)
     return [Notice(text=text) for text in texts]
 
 
@@ -30,7 +31,7 @@ def left(study: Study) -> list[str]:
     todo, more, hours = (sum(float(row.cells[place].value or 0) for row in table.rows) for place in (2, 3, 4))
     follow = f" and about {more:.0f} that follow from their losses" if more else ""
     return [
-        f"This set is not complete: {numbers.plural(int(todo), 'run')}{follow} are left, about "
+        f"This set is not complete: {numbers.plural(int(todo), 'run')}{follow} {are(int(todo + more))} left, about "
         f"{numbers.significant(hours, 2)} hours of work; a table below lists them with their commands."
     ]
 
@@ -134,3 +135,14 @@ def diverged(study: Study) -> list[str]:
     counts = "counts" if len(gone) == 1 else "count"
     where = "; ".join(f"{numbers.listed(sorted(names))} in {experiment}" for experiment, names in sorted(arms.items()))
     return [f"{numbers.plural(len(gone), 'run')} diverged and {counts} as no loss: {where}."]
+
+
+def noted(study: Study) -> list[str]:
+    """Return what the records note of themselves; a note that several runs have is one line."""
+    runs: dict[str, list[str]] = {}
+    for run_id, note in sorted({(record.run_id, note) for record in study.records for note in record.notes}):
+        runs.setdefault(note, []).append(run_id)
+    return [
+        f"{ids[0] if len(ids) == 1 else f'{len(ids):,} runs (the first: {ids[0]})'}: {note}"
+        for note, ids in runs.items()
+    ]

@@ -33,8 +33,9 @@ def cost_table(experiment: Experiment, costs: Sequence[Cost]) -> Table:
         note=(
             "Search: the runs of the one seed that tried every rate; its run at the chosen rate is a final run, too. "
             "Hours of the machine: of several runs at a time each counts its share. MFU: FLOPs by the model's formula "
-            "over the data sheet's dense bfloat16 peak, where the device's is known. Mean ± half-width of the Student "
-            "t 95% interval over n seeds, left out below 3 seeds."
+            "over the data sheet's dense bfloat16 peak, where the device's is known; it and tokens/s are lower limits "
+            "where runs shared the machine. Mean ± half-width of the Student t 95% interval over n seeds, left out "
+            "below 3 seeds."
         ),
     )
 

@@ -104,7 +104,7 @@ def _judge(card: ClaimCard, study: Study, select: Select, expected: float = 0.0)
         control_bound = card.bounds.get("control_bound", CONTROL_BOUND)
         control = control_part(card.control, other, select(other), control_bound, card.min_seeds)
         records += other.runs.records
-    return rule(card, arm, control, list({record.run_id: record for record in records}.values()))
+    return rule(card, arm, control, records)
 
 
 def _unusable(check: CoordinateCheck, slopes: Sequence[SiteSlope], min_seeds: int) -> str:

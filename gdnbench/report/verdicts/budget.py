@@ -17,7 +17,9 @@ def budget(records: Sequence[Record]) -> str:
     widths = sorted({model(record)["width"] for record in records})
     shown = f"width {widths[0]}" if len(widths) == 1 else f"widths {listed([str(width) for width in widths])}"
     parts = [plural(len(records), "run"), shown]
-    if tokens := sorted({value for record in records if (value := record.metric("train_tokens")) is not None}):
+    # A run that diverged ended early, and says nothing of what the others were given.
+    whole = [record for record in records if record.outcome != "diverged"] or records
+    if tokens := sorted({value for record in whole if (value := record.metric("train_tokens")) is not None}):
         parts.append(f"{_span(tokens)} training tokens a run{_steps(records)}")
     if sizes := sorted({value for record in records if (value := record.metric("params_total")) is not None}):
         parts.append(f"{_span(sizes)} parameters")
@@ -64,7 +66,7 @@ def _steps(records: Sequence[Record]) -> str:
 
 
 def _span(values: Sequence[float]) -> str:
-    return count(values[0]) if len(values) == 1 else f"{count(values[0])} to {count(values[-1])}"
+    return " to ".join(dict.fromkeys((count(values[0]), count(values[-1]))))
 
 
 def _names(values: object) -> str:

@@ -6,7 +6,6 @@ from gdnbench.report.statistics import paired_difference, position
 from gdnbench.report.study import Study
 from gdnbench.report.transfer import Transfer, analyse
 from gdnbench.report.verdicts.verdict import Behaviour, Part, Verdict, as_control, enough, no_run, pending, rule
-from gdnbench.results import Record
 
 DRIFT_UNIT = "octaves per doubling of width"
 DRIFT_BOUND = 0.15
@@ -25,7 +24,7 @@ def lr_transfer(card: ClaimCard, study: Study) -> Verdict:
         turned: dict[Behaviour, Behaviour] = {"as claimed": "otherwise", "otherwise": "as claimed"}
         control = as_control(part, turned.get(part.behaviour, part.behaviour))
         records += other.records
-    return rule(card, arm, control, _distinct(records))
+    return rule(card, arm, control, records)
 
 
 def transfer_regret(card: ClaimCard, study: Study) -> Verdict:
@@ -41,7 +40,7 @@ def transfer_regret(card: ClaimCard, study: Study) -> Verdict:
         other = study.arm(card.experiment, card.control)
         control = _control_regret(card, fitted, analyse(other), bound)
         records += other.records
-    return rule(card, arm, control, _distinct(records))
+    return rule(card, arm, control, records)
 
 
 def drift_part(card: ClaimCard, fitted: Transfer, bound: float) -> Part:
@@ -115,7 +114,3 @@ def _because(fitted: Transfer) -> str:
 
 def _part(arm: str, behaviour: Behaviour, measured: str, finding: str, runs: tuple[str, ...]) -> Part:
     return Part(arm=arm, behaviour=behaviour, measured=measured, finding=finding, runs=runs)
-
-
-def _distinct(records: list[Record]) -> list[Record]:
-    return list({record.run_id: record for record in records}.values())

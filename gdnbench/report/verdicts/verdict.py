@@ -76,8 +76,10 @@ def rule(card: ClaimCard, arm: Part, control: Part | None, records: Sequence[Rec
 
     The arm as claimed and the control, if any, as claimed: reproduced. The arm as claimed but the control not: partly.
     The arm otherwise: not reproduced. Anything undecided: undecided. Too few seeds: pending. A card with the bound
-    ``at_most_partly`` turns reproduced into partly, for budgets too far from the claim's.
+    ``at_most_partly`` turns reproduced into partly, for budgets too far from the claim's. Records that both, or several
+    parts of a measurement, have count once.
     """
+    records = list({record.run_id: record for record in records}.values())
     parts = [arm] if control is None else [arm, control]
     ruling, reason = _ruling(arm, control)
     if ruling == "reproduced" and card.bounds.get("at_most_partly"):
