@@ -14,7 +14,7 @@ from gdnbench.models.config import ModelConfig
 from gdnbench.models.convolution import ShortConvolution, convolve, empty_tail
 from gdnbench.models.convolved import ConvolvedServing, pack_taps
 from gdnbench.models.mixer import Mixer, Shared, State
-from gdnbench.models.norm import LayerNorm, RMSNorm, as_arguments
+from gdnbench.models.norm import LayerNorm, RMSNorm, as_arguments, gate_and_norm
 from gdnbench.models.projection import ALIGNED, Projection, project
 from gdnbench.models.roles import Init, Role, constant, declare, normal
 from gdnbench.models.serving import Serving, Slots, keeps, pack
@@ -57,7 +57,7 @@ class Mamba2(Mixer):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
-        self.uses(config, "ssd", "short_convolution")
+        self.uses(config, "ssd", "short_convolution", "gated_norm")
         options = self.options(config, "mamba2", Options)
         base_inner = config.base_width * options.expand
         base_dim = options.head_dim or max(1, base_inner // 4)
@@ -127,8 +127,7 @@ class Mamba2(Mixer):
 
     def _output(self, o: Tensor, u: Tensor, z: Tensor) -> Tensor:
         """Add the skip ``D u``, gate by SiLU, normalize over the inner width and project."""
-        y = (o + self.D[:, None] * u).flatten(2)
-        return self.out_proj(self.norm(y * F.silu(z)))
+        return self.out_proj(gate_and_norm(self.norm, o, z, u, self.D, impl=self.impl["gated_norm"]))
 
     def init_state(self, batch_size: int) -> State:
         """Return a zero memory ``[B, H, N, P]`` and the convolutions' empty tail."""

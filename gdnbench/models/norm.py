@@ -82,6 +82,26 @@ def norm_and_gate(norm: RMSNorm, x: Tensor, gate: Tensor, *, impl: str) -> Tenso
     return gated_norm(x, gate, norm.weight, eps=norm.eps, impl=impl)
 
 
+def gate_and_norm(norm: RMSNorm, x: Tensor, gate: Tensor, skipped: Tensor, skip: Tensor, *, impl: str) -> Tensor:
+    """Return ``norm((x + skip skipped) * silu(gate))``, all heads in one norm.
+
+    Args:
+        norm: of ``H P`` channels.
+        x: ``[..., H, P]``.
+        gate: ``[..., H P]``.
+        skipped: what goes around, of the shape of ``x``.
+        skip: by how much ``[H]``.
+        impl: the backend of `gdnbench_kernels.gated_norm`.
+
+    Returns:
+        ``[..., H P]``.
+    """
+    if computed_apart():
+        return norm((x + skip[:, None] * skipped).flatten(-2) * F.silu(gate))
+    skips = {"skipped": skipped.flatten(-2), "skip": skip}
+    return gated_norm(x.flatten(-2), gate, norm.weight, eps=norm.eps, gate_first=True, **skips, impl=impl)
+
+
 def l2_normalize(x: Tensor, eps: float = 1e-6) -> Tensor:
     """Return ``x / sqrt(sum(x^2) + eps)`` over the last dimension; zero stays zero."""
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + eps)

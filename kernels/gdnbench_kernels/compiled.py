@@ -102,6 +102,7 @@ def launches(arch: int) -> list[tuple[str, Launch]]:
         "next_token": _next_token,
         "short convolution": _short_convolution,
         "gated norm": _gated_norm,
+        "gated norm, a skip, gate first": _skipped_norm,
         "add norm": _add_norm,
         "linear cross entropy": _linear_cross_entropy,
     }
@@ -279,8 +280,18 @@ def _gated_norm() -> None:
 
     x, z = (_half(8, 4096, 16, 128) for _ in range(2))
     weight = _single(128)
-    y, rstd = gpu.forward(x, z, weight, 1e-5)
-    gpu.backward(y, x, z, weight, rstd)
+    y, rstd = gpu.forward(x, z, weight, 1e-5, False, None, None)
+    gpu.backward(y, x, z, weight, rstd, False, None, None)
+
+
+def _skipped_norm() -> None:
+    """Run the norm of 64 heads in one row, gated before, with what goes around, forward and backward."""
+    from gdnbench_kernels.gated_norm import gpu
+
+    x, z, skipped = (_half(8, 4096, 4096) for _ in range(3))
+    weight, *skips = _single(4096), skipped, _single(64)
+    y, rstd = gpu.forward(x, z, weight, 1e-5, True, *skips)
+    gpu.backward(y, x, z, weight, rstd, True, *skips)
 
 
 def _add_norm() -> None:

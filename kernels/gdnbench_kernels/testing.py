@@ -1,5 +1,6 @@
 """Inputs by gate regime, float64 oracles and error budgets: shared by the tests and the benchmarks of every backend."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -124,7 +125,7 @@ def run(operation: str, tensors: Tensors, *, impl: str, scale: float = 0.5, **se
         return {"output": tensors["x"].shape[0] * function(**tensors, **settings, impl=impl)}
     if operation == "short_convolution":
         settings.setdefault("activation", "silu")
-    if operation in ("attention", "gated_norm"):
+    if operation in ("attention", "gated_norm", "skipped_norm"):
         return {"output": function(**tensors, **settings, impl=impl)}
     if operation == "add_norm":
         total, normed = function(**tensors, **settings, impl=impl)
@@ -280,6 +281,14 @@ def _gated_norm(case: Case, rng: torch.Generator) -> Tensors:
     return {"x": x, "z": _normal(rng, *size), "weight": 1 + 0.3 * _normal(rng, case.value_dim)}
 
 
+def _skipped_norm(case: Case, rng: torch.Generator) -> Tensors:
+    """Draw what the gated norm takes where the gate comes first and something has gone around, all heads in a row."""
+    heads = case.heads * case.group
+    drawn = _gated_norm(replace(case, heads=1, group=1, value_dim=heads * case.value_dim), rng)
+    rows = {name: x.squeeze(2) if x.ndim > 1 else x for name, x in drawn.items()}
+    return rows | {"skipped": _normal(rng, *rows["x"].shape), "skip": 1 + 0.3 * _normal(rng, heads)}
+
+
 def _add_norm(case: Case, rng: torch.Generator) -> Tensors:
     size = (case.batch, case.time, case.value_dim)
     x, y = (_normal(rng, *size) * _normal(rng, *size[:2], 1).exp() for _ in "xy")
@@ -386,6 +395,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "attention": attention,
     "short_convolution": short_convolution,
     "gated_norm": gated_norm,
+    "skipped_norm": functools.partial(gated_norm, gate_first=True),
     "add_norm": add_norm,
     "linear_cross_entropy": linear_cross_entropy,
 }
@@ -399,6 +409,7 @@ _FACTORIES = {
     "attention": _attention,
     "short_convolution": _short_convolution,
     "gated_norm": _gated_norm,
+    "skipped_norm": _skipped_norm,
     "add_norm": _add_norm,
     "linear_cross_entropy": _linear_cross_entropy,
 }

@@ -13,11 +13,11 @@ gpu = pytest.mark.gpu
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU and a CUDA build of torch")
 
 
-def mismatches(case, dtype, *, device="cpu", impl="triton", **settings):
+def mismatches(case, dtype, *, operation="gated_norm", device="cpu", impl="triton", **settings):
     """Return what is over budget, by tensor, of a backend's output and gradients."""
-    x = testing.inputs("gated_norm", case, dtype=dtype, device=device)
-    actual = testing.run_with_gradients("gated_norm", x, impl=impl, **settings)
-    return testing.over_budget(actual, testing.oracle("gated_norm", x, device=device, **settings), dtype)
+    x = testing.inputs(operation, case, dtype=dtype, device=device)
+    actual = testing.run_with_gradients(operation, x, impl=impl, **settings)
+    return testing.over_budget(actual, testing.oracle(operation, x, device=device, **settings), dtype)
 
 
 @forms
@@ -50,6 +50,32 @@ def test_gradients_by_finite_differences(impl):
 
 
 @forms
+def test_the_gate_comes_first_and_what_was_skipped_before_that(impl):
+    x = testing.inputs("skipped_norm", Case(heads=3, value_dim=5), dtype=F64)
+    y = gated_norm(**x, eps=0.0, gate_first=True, impl=impl)
+    by_channel = torch.stack([x["skip"]] * 5, 1).flatten()
+    gated = (x["x"] + by_channel * x["skipped"]) * x["z"] * x["z"].sigmoid()
+    torch.testing.assert_close(y, gated / gated.square().mean(-1, keepdim=True).sqrt() * x["weight"])
+
+
+@pytest.mark.parametrize("dtype", [F64, torch.float32, torch.bfloat16])
+def test_forms_agree_gated_first(dtype):
+    case = Case(time=5, heads=3, value_dim=7)
+    assert mismatches(case, dtype, operation="skipped_norm", impl="torch") == {}
+
+
+@forms
+def test_gradients_by_finite_differences_gated_first(impl):
+    x = testing.inputs("skipped_norm", Case(batch=1, time=2, value_dim=3), dtype=F64)
+    leaves = {name: tensor.requires_grad_() for name, tensor in x.items()}
+
+    def normed(*tensors):
+        return gated_norm(**dict(zip(leaves, tensors, strict=True)), gate_first=True, impl=impl)
+
+    assert torch.autograd.gradcheck(normed, tuple(leaves.values()))
+
+
+@forms
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
 def test_any_leading_dimensions(leading, impl):
     x, z = torch.randn(2, *leading, 5, dtype=F64, generator=torch.Generator().manual_seed(0))
@@ -66,6 +92,14 @@ def test_what_does_not_fit_is_refused():
         gated_norm(**(x | {"z": torch.zeros(1, 2, 8, 2).mT}))
     with pytest.raises(ValueError, match=r"^weight: expected shape \[8\], got \[9\]"):
         gated_norm(**(x | {"weight": torch.ones(9)}))
+    with pytest.raises(ValueError, match=r"^skip: expected a tensor, as the other of both is one"):
+        gated_norm(**x, gate_first=True, skipped=x["x"])
+    with pytest.raises(ValueError, match=r"^skipped: only with gate_first"):
+        gated_norm(**x, skipped=x["x"], skip=torch.ones(2))
+    with pytest.raises(ValueError, match=r"^skipped: expected shape \[1, 2, 2, 8\], that of x, got \[1, 2, 2, 4\]"):
+        gated_norm(**x, gate_first=True, skipped=x["x"][..., :4], skip=torch.ones(2))
+    with pytest.raises(ValueError, match=r"^skip: expected \[H\], V = 8 a multiple of H, got \[3\]"):
+        gated_norm(**x, gate_first=True, skipped=x["x"], skip=torch.ones(3))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -82,6 +116,11 @@ class TestOnGpu:
     def test_equals_the_definition(self, value_dim, dtype):
         # More rows than one round of programs takes.
         assert mismatches(Case(batch=2, time=3001, heads=3, value_dim=value_dim), dtype, device="cuda") == {}
+
+    @pytest.mark.parametrize(("heads", "value_dim"), [(8, 32), (24, 64), (64, 64), (4, 1024), (128, 64)])
+    def test_equals_the_definition_gated_first(self, heads, value_dim, dtype):
+        case = Case(batch=2, time=3001, heads=heads, value_dim=value_dim)
+        assert mismatches(case, dtype, operation="skipped_norm", device="cuda") == {}
 
     def test_is_bitwise_repeatable(self, dtype):
         x = testing.inputs("gated_norm", Case(time=3001, value_dim=128), dtype=dtype, device="cuda")

@@ -186,9 +186,12 @@ def norm(arch):
         x, z = torch.randn(3, 5, 2, 32, dtype=HALF).unbind(2)
         return x, z, torch.randn(32)
 
+    def skip():
+        return True, torch.randn(3, 5, 32, dtype=HALF), torch.randn(2)
+
     return [
-        (gated_norm._forward, lambda: (*arguments(), 1e-5)),
-        (gated_norm._backward, lambda: (torch.randn(3, 5, 32, dtype=HALF), *arguments(), torch.randn(15))),
+        (gated_norm._forward, lambda: (*arguments(), 1e-5, *skip())),
+        (gated_norm._backward, lambda: (torch.randn(3, 5, 32, dtype=HALF), *arguments(), torch.randn(15), *skip())),
     ]
 
 

@@ -18,6 +18,26 @@ def test_row_sizes(value_dim, dtype):
     assert mismatches(Case(time=7, heads=3, value_dim=value_dim), dtype) == {}
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("heads", "value_dim"), [(1, 16), (3, 8), (2, 24), (5, 320)])
+def test_rows_of_heads_gated_first(heads, value_dim, dtype):
+    case = Case(time=7, heads=heads, value_dim=value_dim)
+    assert mismatches(case, dtype, operation="skipped_norm") == {}
+
+
+def test_gate_first_without_a_skip():
+    assert mismatches(Case(time=7, value_dim=24), torch.float32, gate_first=True) == {}
+
+
+def test_what_is_skipped_may_be_a_slice():
+    x = testing.inputs("skipped_norm", Case(time=5, value_dim=8), dtype=torch.float32)
+    wide = torch.randn(2, 5, 48)
+    wide[..., 16:32], wide[..., 32:] = x["skipped"], x["z"]
+    views = x | {"skipped": wide[..., 16:32], "z": wide[..., 32:]}
+    whole, sliced = (gated_norm(**tensors, gate_first=True, impl="triton") for tensors in (x, views))
+    assert torch.equal(whole, sliced)
+
+
 def test_eps():
     assert mismatches(Case(time=7, value_dim=16), torch.float32, eps=0.5) == {}
 
@@ -26,7 +46,8 @@ def test_more_tiles_than_programs(monkeypatch):
     monkeypatch.setattr(gpu, "BACKWARD_PROGRAMS", 3)
     monkeypatch.setattr(gpu, "BACKWARD_TILE", 64)
     monkeypatch.setattr(partial_sums, "ROWS", 2)
-    assert mismatches(Case(time=13, heads=3, value_dim=24), torch.float32) == {}
+    for operation in ("gated_norm", "skipped_norm"):
+        assert mismatches(Case(time=13, heads=3, value_dim=24), torch.float32, operation=operation) == {}
 
 
 def test_zero_rows():
@@ -71,7 +92,7 @@ def test_slices_of_wider_projections():
 def test_refusals_name_who_serves():
     rows = torch.zeros(2, 24)
     with pytest.raises(
-        BackendRefusal, match=r"^x: V is 20, wants a multiple of 8 from 16 to 512 .*: reference, torch$"
+        BackendRefusal, match=r"^x: V is 20, wants a multiple of 8 from 16 to 8192 .*: reference, torch$"
     ):
         gated_norm(rows[:, :20], rows[:, :20], torch.ones(20), impl="triton")
     with pytest.raises(BackendRefusal, match=r"^x: torch.float64, wants bfloat16, float16 or float32"):
@@ -81,7 +102,14 @@ def test_refusals_name_who_serves():
 def test_is_a_proper_operator():
     x = testing.inputs("gated_norm", Case(time=2, value_dim=16), dtype=torch.float32)
     leaves = tuple(tensor.requires_grad_() for tensor in x.values())
-    torch.library.opcheck(triton._forward.traced, (*leaves, 1e-5))
+    torch.library.opcheck(triton._forward.traced, (*leaves, 1e-5, False, None, None))
+
+
+def test_with_a_skip_it_is_a_proper_operator():
+    x = testing.inputs("skipped_norm", Case(time=2, value_dim=8), dtype=torch.float32)
+    x = {name: tensor.requires_grad_() for name, tensor in x.items()}
+    first = x["x"], x["z"], x["weight"], 1e-5
+    torch.library.opcheck(triton._forward.traced, (*first, True, x["skipped"], x["skip"]))
 
 
 def test_compiles_without_a_graph_break():

@@ -1,4 +1,4 @@
-"""What a GDN layer on our kernels keeps for its backward pass, and that computing again changes no gradient."""
+"""What a layer on our kernels keeps for its backward pass, and that computing again changes no gradient."""
 
 import pytest
 import torch
@@ -8,15 +8,21 @@ from gdnbench.models import ModelConfig, Parametrization, build_decoder
 from gdnbench.models.running import running
 
 WIDTH, HEADS, KEY, VALUE, HIDDEN, CHUNK = 64, 2, 16, 32, 176, 64
-OWN = ("gated_delta", "short_convolution", "gated_norm", "add_norm", "linear_cross_entropy")
+OWN = ("gated_delta", "ssd", "short_convolution", "gated_norm", "add_norm", "linear_cross_entropy")
 COMPILER = "aot_eager_decomp_partition"
 
 
-def decoder(depth):
-    options = {"gdn": {"heads": HEADS, "head_k_dim": KEY, "head_v_dim": VALUE}}
+OPTIONS = {
+    "gdn": {"heads": HEADS, "head_k_dim": KEY, "head_v_dim": VALUE},
+    "mamba2": {"state_dim": 16, "head_dim": 32},
+}
+
+
+def decoder(depth, arch="gdn"):
+    options = {arch: OPTIONS[arch]}
     backend = dict.fromkeys(OWN, "triton")
     config = ModelConfig(
-        arch="gdn", width=WIDTH, depth=depth, vocab_size=16, options=options, backend=backend, init_std=0.1
+        arch=arch, width=WIDTH, depth=depth, vocab_size=16, options=options, backend=backend, init_std=0.1
     )
     return build_decoder(config, Parametrization(), seed=0)
 
@@ -57,8 +63,8 @@ def test_by_token_and_layer_is_kept_what_products_norms_and_the_rule_put_out(rec
     assert found == pytest.approx(by_token + once / CHUNK, rel=0.01)
 
 
-def gradients(how):
-    model, batch = decoder(1), tokens()
+def gradients(arch, how):
+    model, batch = decoder(1, arch), tokens()
     model.run(how)
     model.loss(batch[:, :-1], batch[:, 1:]).backward()
     return {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -66,12 +72,14 @@ def gradients(how):
 
 @pytest.fixture(scope="module")
 def plain():
-    return gradients(running())
+    return {arch: gradients(arch, running()) for arch in OPTIONS}
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("recompute", ["cheap", "some"])
-def test_gradients_are_the_same(recompute, compiled, plain):
-    found = gradients(running(compile=compiled, recompute=recompute, compiler=COMPILER))
-    for name, gradient in plain.items():
+WAYS = [("gdn", recompute, compiled) for recompute in ("cheap", "some") for compiled in (True, False)]
+
+
+@pytest.mark.parametrize(("arch", "recompute", "compiled"), [*WAYS, ("mamba2", "cheap", True)])
+def test_gradients_are_the_same(arch, recompute, compiled, plain):
+    found = gradients(arch, running(compile=compiled, recompute=recompute, compiler=COMPILER))
+    for name, gradient in plain[arch].items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)

@@ -8,7 +8,7 @@ from gdnbench_kernels.gated_norm import gpu
 from gdnbench_kernels.gpu import hardware
 from gdnbench_kernels.operators import Operator
 
-VALUE_DIMS, DIM_MULTIPLE = (16, 512), 8
+VALUE_DIMS, DIM_MULTIPLE = (16, 8192), 8
 
 why_unavailable = hardware.why_unavailable
 
@@ -22,28 +22,55 @@ def refuses(x: Tensor, z: Tensor, weight: Tensor) -> str | None:
     return hardware.beyond_types(x=x, z=z, weight=weight)
 
 
-def gated_norm(x: Tensor, z: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+def gated_norm(
+    x: Tensor,
+    z: Tensor,
+    weight: Tensor,
+    *,
+    eps: float,
+    gate_first: bool = False,
+    skipped: Tensor | None = None,
+    skip: Tensor | None = None,
+) -> Tensor:
     """Run the kernels; see `gated_norm.api.gated_norm`."""
-    y, _ = _forward(x, z, weight, eps)
+    y, _ = _forward(x, z, weight, eps, gate_first, skipped, skip)
     return y
 
 
-def _forward_fake(x: Tensor, z: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _forward_fake(
+    x: Tensor, z: Tensor, weight: Tensor, eps: float, gate_first: bool, skipped: Tensor | None, skip: Tensor | None
+) -> tuple[Tensor, Tensor]:
     return gpu.results(x)
 
 
-def _backward_fake(dy: Tensor, x: Tensor, z: Tensor, weight: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return x.new_empty(x.shape), z.new_empty(z.shape), weight.new_empty(weight.shape)
+def _backward_fake(
+    dy: Tensor,
+    x: Tensor,
+    z: Tensor,
+    weight: Tensor,
+    rstd: Tensor,
+    gate_first: bool,
+    skipped: Tensor | None,
+    skip: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    d_skip = x.new_empty(0) if skip is None else skip.new_empty(skip.shape)
+    return x.new_empty(x.shape), z.new_empty(z.shape), weight.new_empty(weight.shape), d_skip
 
 
 def _save(ctx: Any, arguments: tuple[Any, ...], results: tuple[Tensor, Tensor]) -> None:
+    x, z, weight, _, ctx.gate_first, skipped, skip = arguments
     ctx.mark_non_differentiable(results[1])
-    ctx.save_for_backward(*arguments[:3], results[1])
+    ctx.save_for_backward(x, z, weight, results[1], skipped, skip)
 
 
 def _differentiate(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    dx, dz, d_weight = _backward(dy, *ctx.saved_tensors)
-    return dx, dz, d_weight, None
+    *kept, skipped, skip = ctx.saved_tensors
+    dx, dz, d_weight, d_skip = _backward(dy, *kept, ctx.gate_first, skipped, skip)
+    if skip is None:
+        return dx, dz, d_weight, None, None, None, None
+    # A product that the compiler makes part of the sum with the other gradient of what was skipped.
+    d_skipped = (skip[:, None] * dx.unflatten(-1, (len(skip), -1))).flatten(-2).to(skipped.dtype)
+    return dx, dz, d_weight, None, None, d_skipped, d_skip
 
 
 _backward = Operator("gated_norm_backward", gpu.backward, fake=_backward_fake)
