@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gdnbench.report.statistics import Interval, log_width_slopes, t_interval
@@ -95,7 +95,8 @@ def analyse(runs: ArmRuns, study: Study) -> CoordinateCheck:
                 by_width = sizes.setdefault((row["site"], row["after_steps"]), {})
                 by_width.setdefault(width_of(record), {})[seed_of(record)] = size
     tied = bool(runs.records) and bool(model(runs.records[0])["tied"])
-    return CoordinateCheck(runs=runs, slopes=tuple(_slope(key, values, tied) for key, values in sizes.items()))
+    slopes = (_slope(key, values, tied) for key, values in sizes.items())
+    return CoordinateCheck(runs=runs, slopes=tuple(_judged_once(slope, sizes, runs.arch) for slope in slopes))
 
 
 def site_name(site: str, arch: str, *, block: bool = True) -> str:
@@ -134,6 +135,14 @@ def _slope(key: tuple[str, int], sizes: Sizes, tied: bool) -> SiteSlope:
     exempt = _exemption(site, after_steps, sizes, tied)
     interval = t_interval(slopes.values())
     return SiteSlope(site=site, after_steps=after_steps, sizes=sizes, slope=interval, exempt=exempt)
+
+
+def _judged_once(slope: SiteSlope, sizes: Mapping[tuple[str, int], Sizes], arch: str) -> SiteSlope:
+    """Leave a module out of the verdict whose output is that of its last part, which is judged itself."""
+    for (site, after_steps), values in sizes.items():
+        if after_steps == slope.after_steps and site.startswith(f"{slope.site}.") and values == slope.sizes:
+            return replace(slope, exempt=slope.exempt or f"the same as {site_name(site, arch, block=False)}")
+    return slope
 
 
 def _exemption(site: str, after_steps: int, sizes: Sizes, tied: bool) -> str:

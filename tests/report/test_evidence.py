@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gdnbench.report import render
+from gdnbench.report import activations, render
 from gdnbench.report.activations import CoordinateCheck, SiteSlope
 from gdnbench.report.analysis import analyse
 from gdnbench.report.sections.horizons import horizon_sentences
@@ -130,6 +130,17 @@ def test_the_coordinate_check_is_read_in_the_direction_of_the_drift():
     mup, *_ = drifting(0.5, 0.0, 0.0)
     (said,) = why_sentences([mup], [checked(0.4, -0.6, -0.6)])
     assert "2 (k and v) shrink with width" in said and "ask for higher rates, and 1 (q) grow" in said
+
+
+def test_an_activation_that_two_modules_put_out_is_judged_once():
+    sizes = {64: {0: 1.0}, 128: {0: 1.5}}
+    found = {("blocks.0.mixer", 4): sizes, ("blocks.0.mixer.q_proj", 4): {64: {0: 2.0}, 128: {0: 2.0}}}
+    whole = SiteSlope(site="blocks.0.mixer", after_steps=4, sizes=sizes, slope=None)
+    assert not activations._judged_once(whole, found, "gdn").exempt
+    found["blocks.0.mixer.o_proj", 4] = {width: dict(by_seed) for width, by_seed in sizes.items()}
+    assert activations._judged_once(whole, found, "gdn").exempt == "the same as mixer output"
+    part = SiteSlope(site="blocks.0.mixer.o_proj", after_steps=4, sizes=sizes, slope=None)
+    assert not activations._judged_once(part, found, "gdn").exempt
 
 
 def test_horizons_are_of_branches_and_planted_slopes_are_found(tmp_path):

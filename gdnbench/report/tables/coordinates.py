@@ -31,7 +31,7 @@ def slopes_table(checks: Sequence[CoordinateCheck]) -> Table:
         note=(
             "Slope of log2 of the root mean square over log2 width: one a seed, Student t 95% interval over seeds. "
             f"Green: wholly inside ±{BOUND}; red: wholly outside; yellow: across a bound. The main activations of the "
-            "last block are shown and all are judged; the files have all."
+            "last block are shown and all are judged, one that several modules put out once; the files have all."
         ),
         wide=(2 + len(titles),),
         more=tuple(more),
