@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gdnbench.cli.options import (
+    SEEDS,
     AgainOption,
     BackendOption,
     BudgetOption,
@@ -36,7 +37,7 @@ def bench_kernels(
     ] = False,
     repeats: Annotated[int | None, typer.Option(help="samples of each case, taken in turn")] = None,
     dtype: Annotated[str | None, typer.Option(help="bfloat16, float16, float32 or float64")] = None,
-    seed: Annotated[int, typer.Option(help="seeds the inputs")] = 0,
+    seed: Annotated[int, typer.Option(help="seeds the inputs", **SEEDS)] = 0,
     budget_s: BudgetOption = None,
     again: AgainOption = False,
     device: MeasuredOption = "cuda",
@@ -90,7 +91,7 @@ def bench_train(
     backend: BackendOption = None,
     profile: Annotated[bool, typer.Option("--profile", help="time the parts of the step, too (GPU)")] = False,
     warm: Annotated[bool, typer.Option("--warm", help="keep what was compiled before: no cold first step")] = False,
-    seed: Annotated[int, typer.Option(help="seeds weights and tokens")] = 0,
+    seed: Annotated[int, typer.Option(help="seeds weights and tokens", **SEEDS)] = 0,
     budget_s: BudgetOption = None,
     again: AgainOption = False,
     device: MeasuredOption = "cuda",
@@ -147,7 +148,7 @@ def bench_decode(
     depth: Annotated[int | None, typer.Option(help="depth of all models")] = None,
     vocab: Annotated[int | None, typer.Option(help="number of tokens of all models")] = None,
     backend: BackendOption = None,
-    seed: Annotated[int, typer.Option(help="seeds weights and prompts")] = 0,
+    seed: Annotated[int, typer.Option(help="seeds weights and prompts", **SEEDS)] = 0,
     budget_s: BudgetOption = None,
     again: AgainOption = False,
     device: MeasuredOption = "cuda",

@@ -14,9 +14,20 @@ from gdnbench.errors import GdnbenchError
 if TYPE_CHECKING:
     from gdnbench.launch import Chosen
 
+# What seeds generators of NumPy and of PyTorch.
+SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}
+
+
+def _above_zero(value: float | None) -> float | None:
+    """Return an option's number, or None; raise where it is not above 0."""
+    if value is None or value > 0:
+        return value
+    raise typer.BadParameter(f"{value:g} is not above 0")
+
+
 PresetArgument = Annotated[str, typer.Argument(help="name of a preset, or path of a .yaml file")]
-ResultsOption = Annotated[Path, typer.Option("--results", help="folder of the result sets")]
-ReportsOption = Annotated[Path, typer.Option("--reports", help="folder of the rendered reports")]
+ResultsOption = Annotated[Path, typer.Option("--results", file_okay=False, help="folder of the result sets")]
+ReportsOption = Annotated[Path, typer.Option("--reports", file_okay=False, help="folder of the rendered reports")]
 SetOption = Annotated[str | None, typer.Option("--set", help="name of the result set; default: the preset's")]
 CorpusOption = Annotated[
     str | None,
@@ -37,9 +48,11 @@ SwitchOption = Annotated[list[str], typer.Option(help="name=choice; repeatable")
 OnlyOption = Annotated[str, typer.Option("--only", help="experiments, separated by commas; default: all")]
 
 # Of the measurements `gdnbench bench kernels`, `train` and `decode`.
-BudgetOption = Annotated[float | None, typer.Option(help="stop before so many seconds are over")]
+BudgetOption = Annotated[float | None, typer.Option(callback=_above_zero, help="stop before so many seconds are over")]
 AgainOption = Annotated[bool, typer.Option("--again", help="measure what the set already holds, too")]
-JsonFileOption = Annotated[Path | None, typer.Option("--json", help="write the records as flat objects")]
+JsonFileOption = Annotated[
+    Path | None, typer.Option("--json", dir_okay=False, help="write the records as flat objects")
+]
 StoreOption = Annotated[str | None, typer.Option("--set", help="store the records in this result set")]
 MeasuredOption = Annotated[str, typer.Option(help="cuda or cpu")]
 

@@ -1,10 +1,17 @@
 """Which models, and whose implementations of them, a bench of speeds is asked for, of those that its table lists."""
 
+import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
+from gdnbench_kernels import backends
+
 from gdnbench.errors import GdnbenchError, unknown
-from gdnbench.models import registry
+from gdnbench.models import ModelConfig, registry
+from gdnbench.models.decoder import on_meta
+
+# How far above a width that does not fit others are tried.
+REACH = 256
 
 
 class Listed(Protocol):
@@ -48,6 +55,41 @@ def impls(entry: Listed, wanted: Sequence[str], *, able: Collection[str], known:
         if impl not in known:
             raise unknown("--impl", impl, set(known))
     return [impl for impl in entry.impls if impl in able and (not wanted or impl in wanted)]
+
+
+def check_models(models: Sequence[ModelConfig], *, width: int | None) -> None:
+    """Raise where a model does not build, or where it has no such backend.
+
+    Where a command's ``width`` is the reason, the message names the nearest at which all of them build.
+    """
+    different = [model for index, model in enumerate(models) if model not in models[:index]]
+    for model in different:
+        try:
+            built = on_meta(model)
+        except GdnbenchError as error:
+            near = [] if width is None else _widths(different, width)
+            if not near:
+                raise
+            fitting = f"nearest widths that all models asked for have: {', '.join(map(str, near))}"
+            raise GdnbenchError(f"--width {width}: {model.arch} cannot be so wide; {fitting}") from error
+        for operation, impl in built.backends().items():
+            if impl not in backends.names(operation):
+                raise unknown(f"backend of {operation}", impl, backends.names(operation))
+
+
+def _widths(models: Sequence[ModelConfig], width: int) -> list[int]:
+    """Return the nearest widths below and above at which all models build."""
+    ways = (range(width - 1, 0, -1), range(width + 1, width + REACH))
+    found = (next((w for w in way if all(_builds(model, w) for model in models)), None) for way in ways)
+    return [near for near in found if near is not None]
+
+
+def _builds(model: ModelConfig, width: int) -> bool:
+    try:
+        on_meta(dataclasses.replace(model, width=width, base_width=width))
+    except GdnbenchError:
+        return False
+    return True
 
 
 def check_positive(given: dict[str, int | None]) -> None:

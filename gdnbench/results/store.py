@@ -27,6 +27,8 @@ class Store:
     """All runs of one set under ``<root>/<name>``; safe for several processes at once."""
 
     def __init__(self, root: Path, name: str):
+        if name in ("", "..") or Path(name).name != name:
+            raise GdnbenchError(f"set {name!r}: expected the name of a folder in {root}, such as mine")
         self.name = name
         self.folder = root / name
         self.damaged: list[str] = []

@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import torch
+
 from gdnbench.errors import GdnbenchError
 from gdnbench.measure.kernels import first_call as processes
 from gdnbench.measure.kernels.calibration import calibrate
@@ -73,7 +75,14 @@ class Bench:
             f"{sum(len(block.groups) for block in todo)} groups to measure"
         )
         for place, block in enumerate(todo):
-            if not self._block(block):
+            try:
+                lasted = self._block(block)
+            except RuntimeError as error:  # PyTorch has no type of its own for a CPU without memory
+                if "allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+                    raise
+                label = block.groups[0].label
+                raise GdnbenchError(f"{label}: out of memory; smaller --shapes take less") from error
+            if not lasted:
                 self.outcome.left_out += [group.label for later in todo[place + 1 :] for group in later.groups]
                 break
 

@@ -78,7 +78,7 @@ def backward(
         **_options(value_dim, gate_first, skip),
         **tile,
     )
-    return dx, dz, add_up(d_weight, weight), no_skip if d_skip is None else add_up(d_skip, skip)
+    return dx, dz, add_up(d_weight, weight), no_skip if d_skip is None or skip is None else add_up(d_skip, skip)
 
 
 def results(x: Tensor) -> tuple[Tensor, Tensor]:
