@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from gdnbench.presets.schema import is_task
+from gdnbench.presets.schema import Preset, is_task
 from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
 from gdnbench.report.content import Block, Bullets, Section, Text
@@ -12,6 +12,7 @@ from gdnbench.report.sections.findings import findings
 from gdnbench.report.sections.warnings import warnings
 from gdnbench.report.study import Study
 from gdnbench.report.tables.ledger import verdict_table
+from gdnbench.report.tables.left import has_left
 from gdnbench.report.verdicts import Ruling
 from gdnbench.results import Record
 
@@ -19,7 +20,7 @@ from gdnbench.results import Record
 def summary(analysis: Analysis) -> Section:
     """Return section 1."""
     study = analysis.study
-    blocks: list[Block] = [Text(text=preset.about) for preset in study.presets if preset.about]
+    blocks: list[Block] = [Text(text=about(preset, study)) for preset in study.presets if preset.about]
     blocks.append(Text(text=what_was_run(study)))
     if study.records:
         blocks.append(Text(text=f"{hardware(study.records)} {data(study.records)}"))
@@ -35,6 +36,11 @@ def summary(analysis: Analysis) -> Section:
     if untested and analysis.tests_claims:
         blocks.append(Text(text=f"No experiment of this set tests {numbers.listed(untested)}."))
     return Section(anchor="summary", title="1. Summary", blocks=blocks)
+
+
+def about(preset: Preset, study: Study) -> str:
+    """Return what a preset is for, said to be a plan while some of it is left to run."""
+    return f"{'Planned: ' if has_left(study, preset) else ''}{preset.about}"
 
 
 def what_was_run(study: Study) -> str:

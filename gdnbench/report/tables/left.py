@@ -1,6 +1,7 @@
 """What the presets of a set have left to run, what it takes, and the command that runs it."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from gdnbench.presets import Preset
@@ -15,9 +16,8 @@ def left_table(study: Study) -> Table | None:
     rows: list[Row] = []
     speeds: dict[str, None] = {}
     for preset in study.presets:
-        for path in study.snapshots(f"{preset.name}.left.json"):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            rows += [_row(preset, row, path.parent.parent.name) for row in content["rows"]]
+        for name, content in _snapshots(study, preset):
+            rows += [_row(preset, row, name) for row in content["rows"]]
             speeds |= {content["speed"]: None}
     if not rows:
         return None
@@ -32,6 +32,17 @@ def left_table(study: Study) -> Table | None:
         ),
         runs_column=False,
     )
+
+
+def has_left(study: Study, preset: Preset) -> bool:
+    """Say whether some run of a preset is known to be left."""
+    return any(content["rows"] for _, content in _snapshots(study, preset))
+
+
+def _snapshots(study: Study, preset: Preset) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name of each set with what it has left of a preset."""
+    for path in study.snapshots(f"{preset.name}.left.json"):
+        yield path.parent.parent.name, json.loads(path.read_text(encoding="utf-8"))
 
 
 def command(preset: Preset, experiment: str, name: str) -> str:
