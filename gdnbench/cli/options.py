@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}
 
 
-def _above_zero(value: float | None) -> float | None:
-    """Return an option's number, or None; raise where it is not above 0."""
-    if value is None or value > 0:
+def _not_negative(value: float | None) -> float | None:
+    """Return an option's number, or None; raise where it is below 0 or no number."""
+    if value is None or value >= 0:
         return value
-    raise typer.BadParameter(f"{value:g} is not above 0")
+    raise typer.BadParameter(f"{value:g} is not 0 or above")
 
 
 PresetArgument = Annotated[str, typer.Argument(help="name of a preset, or path of a .yaml file")]
@@ -48,7 +48,9 @@ SwitchOption = Annotated[list[str], typer.Option(help="name=choice; repeatable")
 OnlyOption = Annotated[str, typer.Option("--only", help="experiments, separated by commas; default: all")]
 
 # Of the measurements `gdnbench bench kernels`, `train` and `decode`.
-BudgetOption = Annotated[float | None, typer.Option(callback=_above_zero, help="stop before so many seconds are over")]
+BudgetOption = Annotated[
+    float | None, typer.Option(callback=_not_negative, help="stop before so many seconds are over")
+]
 AgainOption = Annotated[bool, typer.Option("--again", help="measure what the set already holds, too")]
 JsonFileOption = Annotated[
     Path | None, typer.Option("--json", dir_okay=False, help="write the records as flat objects")

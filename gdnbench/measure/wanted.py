@@ -58,7 +58,7 @@ def impls(entry: Listed, wanted: Sequence[str], *, able: Collection[str], known:
 
 
 def check_models(models: Sequence[ModelConfig], *, width: int | None) -> None:
-    """Raise where a model does not build, or where it has no such backend.
+    """Raise where a model does not build, or where none of its operations has such a backend.
 
     Where a command's ``width`` is the reason, the message names the nearest at which all of them build.
     """
@@ -70,11 +70,12 @@ def check_models(models: Sequence[ModelConfig], *, width: int | None) -> None:
             near = [] if width is None else _widths(different, width)
             if not near:
                 raise
-            fitting = f"nearest widths that all models asked for have: {', '.join(map(str, near))}"
-            raise GdnbenchError(f"--width {width}: {model.arch} cannot be so wide; {fitting}") from error
-        for operation, impl in built.backends().items():
-            if impl not in backends.names(operation):
-                raise unknown(f"backend of {operation}", impl, backends.names(operation))
+            fitting = f"{' or '.join(map(str, near))} would do for all models asked for"
+            raise GdnbenchError(f"--width {width}: {model.arch} cannot have it; {fitting}") from error
+        known = [name for operation in built.backends() for name in backends.names(operation)]
+        for impl in built.backends().values():
+            if impl not in known:
+                raise unknown("backend", impl, known)
 
 
 def _widths(models: Sequence[ModelConfig], width: int) -> list[int]:

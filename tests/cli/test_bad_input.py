@@ -55,6 +55,21 @@ ARGUMENTS = {
         ["bench", "check", "--timings-only", "--device", "cpu", "--baseline-path", "none"],
         ["none", "kernels/gdnbench_kernels"],
     ),
+    "width of a bench": (["bench", "train", "--device", "cpu", "--width", "64"], ["--width 64", "transformer", "192"]),
+    "width of generation": (
+        ["bench", "decode", "--device", "cpu", "--arch", "transformer", "--width", "65"],
+        ["--width 65", "64", "72"],
+    ),
+    "backend of a bench": (["bench", "decode", "--device", "cpu", "--backend", "tritn"], ["tritn", "triton"]),
+    "seed of a bench": (["bench", "train", "--seed", "-1"], ["--seed"]),
+    "seconds of a bench": (["bench", "kernels", "--budget-s", "nan"], ["--budget-s", "nan is not 0 or above"]),
+    "file of a bench": (["bench", "train", "--json", "."], ["--json", "directory"]),
+    "folder that is a file": (["bench", "train", "--results", __file__], ["--results", "file"]),
+    "set with a path": (["bench", "kernels", "--device", "cpu", "--set", "../mine"], ["../mine", "name of a folder"]),
+    "backend of a check": (
+        ["bench", "check", "--timings-only", "--device", "cpu", "--backend", "tritn"],
+        ["tritn", "triton"],
+    ),
     "changed code": (["reproduce", "quick", "--changed-code", "maybe"], ["maybe"]),
 }
 

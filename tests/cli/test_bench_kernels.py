@@ -141,6 +141,13 @@ def test_a_first_call_is_timed_in_a_process_of_its_own(command):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_shape_beyond_memory_is_one_clear_line(command):
+    ended = command("bench", "kernels", "--device", "cpu", "--shapes", "1,99999999999,1,16,16", "--parts", "delta")
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].endswith("out of memory; smaller --shapes take less")
+    assert "Traceback" not in ended.err
+
+
 def test_without_a_gpu_cuda_is_one_clear_line(command):
     ended = command("bench", "kernels")
     assert ended.code == 2

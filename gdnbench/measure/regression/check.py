@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from gdnbench_kernels import backends
 
 from gdnbench.environment import check_device
 from gdnbench.errors import GdnbenchError, unknown
@@ -61,6 +62,8 @@ def timings(
         return ["timings: not run, there is no GPU here (--device cpu times the CPU's backend)"], FINE
     device = device or "cuda"
     check_device(device)
+    if backend is not None and backend not in backends.names("gated_delta"):
+        raise unknown("backend", backend, backends.names("gated_delta"))
     chosen = [Shape(*parse_shape(text)) for text in shapes or SHAPES[device]]
     batch, heads, key_dim, value_dim = parse_shape(STEP[device], "B,H,K,V")
     step = None if shapes else Shape(batch, 1, heads, key_dim, value_dim)
