@@ -222,5 +222,5 @@ def slow_operations(preset: Preset) -> list[str]:
 
 
 def hours(outlook: Outlook) -> float:
-    """Return the expected hours of work that is not stored yet, one run after the other: GPU-hours on a GPU."""
+    """Return the expected hours of what is not stored: of runs one after the other; of a GPU, which they may share."""
     return sum(row["seconds"] for row in outlook.left()) / 3600

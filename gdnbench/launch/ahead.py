@@ -48,18 +48,18 @@ class Outlook:
         """Return the totals as lines, with how much of it a limit of time leaves room for."""
         later = sum(count for _, count in self.following)
         more = f", about {later} more once the first losses are known" if later else ""
-        seconds = self._seconds(self.runs, self.following)
+        wall = self._wall(self.runs, self.following)
         peak = max((cost.peak_gib for cost in self.costs.values()), default=0.0) * self.workers
-        all_of_it = _duration(estimate.makespan(seconds, self.workers))
+        all_of_it = _duration(wall)
         if self.plan.preset.device == "cuda":
-            all_of_it += f" ({sum(seconds) / 3600:,.1f} GPU-hours)"
+            all_of_it += f" ({sum(row['seconds'] for row in self.left()) / 3600:,.1f} GPU-hours)"
         lines = [
             *self.damaged,
             f"{self.plan.preset.name}: {plural(len(self.runs), 'run')}{more}; {len(self.stored)} stored",
             f"expected: {all_of_it} with {self.workers} at once, up to {peak:.1f} GiB of memory ({self.rate_source})",
         ]
-        if limit is not None and sum(seconds) > 0:
-            share = min(1.0, limit.seconds / estimate.makespan(seconds, self.workers))
+        if limit is not None and wall > 0:
+            share = min(1.0, limit.seconds / wall)
             lines.append(f"stops after {_duration(limit.seconds)}, which is enough for about {share:.0%} of it")
         return lines
 
@@ -68,14 +68,19 @@ class Outlook:
         return [HEAD, *map(self._line, self.runs), *self._experiments(), *self.summary()]
 
     def left(self) -> list[dict[str, Any]]:
-        """Return what is not stored: an experiment and arm a row, with its runs, those that follow, and seconds."""
+        """Return what is not stored: an experiment and arm a row, with its runs, those that follow, and seconds.
+
+        Seconds are those of runs one after the other; on a GPU, of the GPU, which runs at once share.
+        """
+        shares = self.plan.preset.device == "cuda"
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         missing = [(spec, 1, "runs") for spec in self.runs if spec.run_id not in self.stored]
         for spec, count, kind in [*missing, *((spec, count, "following") for spec, count in self.following)]:
             empty = {"experiment": spec.experiment, "arm": spec.arm, "runs": 0, "following": 0, "seconds": 0.0}
             row = rows.setdefault((spec.experiment, spec.arm), empty)
             row[kind] += count
-            row["seconds"] = round(row["seconds"] + count * self.costs[spec.run_id].seconds, 1)
+            seconds = self.costs[spec.run_id].seconds / (estimate.at_once(spec, self.workers) if shares else 1)
+            row["seconds"] = round(row["seconds"] + count * seconds, 1)
         return list(rows.values())
 
     def _experiments(self) -> list[str]:
@@ -89,13 +94,17 @@ class Outlook:
             later = sum(count for _, count in more)
             text = f"{name}: {left} of {plural(len(runs), 'run')} to do"
             text += f", about {later} more to follow" if later else ""
-            lines.append(f"{text}; {_duration(sum(self._seconds(runs, more)))} one after the other")
+            lines.append(f"{text}; {_duration(self._wall(runs, more))} with {self.workers} at once")
         return lines
 
-    def _seconds(self, runs: Iterable[RunSpec], following: Iterable[tuple[RunSpec, int]]) -> list[float]:
-        """Return the expected seconds of every run that is not stored."""
-        missing = [self.costs[spec.run_id].seconds for spec in runs if spec.run_id not in self.stored]
-        return missing + [self.costs[spec.run_id].seconds for spec, count in following for _ in range(count)]
+    def _wall(self, runs: Iterable[RunSpec], following: Iterable[tuple[RunSpec, int]]) -> float:
+        """Return the expected seconds from the first to the last of these runs that is not stored."""
+        left = [*((spec, 1) for spec in runs if spec.run_id not in self.stored), *following]
+        by_places: dict[int, list[float]] = {}
+        for spec, count in left:
+            places = estimate.at_once(spec, self.workers)
+            by_places.setdefault(places, []).extend([self.costs[spec.run_id].seconds] * count)
+        return sum(estimate.makespan(seconds, places) for places, seconds in by_places.items())
 
     def _line(self, spec: RunSpec) -> str:
         length = spec.training.seq_len if spec.training else 64
@@ -133,7 +142,7 @@ def outlook(chosen: Chosen, root: Path, name: str, workers: int | None, only: Se
         runs.sort(key=lambda spec: importance(preset, spec))
     known = known_speeds(root, records, preset.device)
     costs = {
-        spec.run_id: estimate.Cost(seconds=estimate.seconds(spec, known), peak_gib=estimate.peak_gib(spec))
+        spec.run_id: estimate.Cost(seconds=estimate.seconds(spec, known, at_once), peak_gib=estimate.peak_gib(spec))
         for spec in runs
     }
     return Outlook(
@@ -143,7 +152,7 @@ def outlook(chosen: Chosen, root: Path, name: str, workers: int | None, only: Se
         stored=frozenset(record.run_id for record in records) & costs.keys(),
         costs=costs,
         workers=at_once,
-        rate_source=known.source,
+        rate_source=known.told(at_once),
         damaged=tuple(store.damaged),
     )
 

@@ -66,7 +66,7 @@ def run(
     known = [spec for spec in expand(chosen.preset, _losses(records)).runs if not only or spec.experiment in only]
     texts.check_content(known, records, store)
     texts.check_epochs(known, chosen.preset.max_epochs)
-    speed = known_speeds(root, records, chosen.preset.device)
+    speed, at_once = known_speeds(root, records, chosen.preset.device), workers_of(chosen, workers)
     data = Data(corpus=chosen.preset.corpus, tokenizer=chosen.preset.tokenizer).placeless()
     published = dataclasses.replace(chosen.preset, corpus=data.corpus, tokenizer=data.tokenizer)
     published = relocated(published, corpus_label)
@@ -87,9 +87,9 @@ def run(
             chosen.preset,
             store,
             settings,
-            workers=workers_of(chosen, workers),
+            workers=at_once,
             view=view,
-            expected=lambda spec: estimate.seconds(spec, speed),
+            expected=lambda spec: estimate.seconds(spec, speed, at_once),
             limit=limit,
             only=only,
             on_trial=on_trial,
@@ -132,8 +132,5 @@ def _losses(records: Iterable[Record]) -> dict[str, float]:
 def left_line(summary: Summary, limit: TimeLimit | None, command: Sequence[str]) -> str:
     """Return why it ended, what is left, and the command that goes on."""
     why = "time is up" if limit is None or limit.left <= 0 else "no other run is expected to end in time"
-    return (
-        f"{why}: about {plural(summary.left, 'run')} {are(summary.left)} left, {summary.left_seconds / 60:.1f} min of "
-        "work one after the other; "
-        f"go on with: {shlex.join(command)}"
-    )
+    left = f"about {plural(summary.left, 'run')} {are(summary.left)} left, {summary.left_seconds / 60:.1f} min of work"
+    return f"{why}: {left}; go on with: {shlex.join(command)}"

@@ -22,7 +22,7 @@ LOGIT_COPIES, LOGIT_BYTES = 3, 2**29
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Expected seconds of work, were it done alone, and peak memory of a run."""
+    """Expected seconds of a run, with as many others as run beside it, and its peak memory."""
 
     seconds: float
     peak_gib: float
@@ -54,8 +54,13 @@ def _evaluated_length(spec: RunSpec) -> int:
     return seq_len * (len(spec.evaluation.splits) + len(lengths))
 
 
-def seconds(spec: RunSpec, speeds: Speeds) -> float:
-    """Return the expected seconds of a run, with what each run costs beside arithmetic."""
+def at_once(spec: RunSpec, workers: int) -> int:
+    """Return how many runs of so many workers are made while this one is: generation is timed alone."""
+    return 1 if spec.kind == "decode" else workers
+
+
+def seconds(spec: RunSpec, speeds: Speeds, workers: int = 1) -> float:
+    """Return the expected seconds of a run of so many workers', with what each run costs beside arithmetic."""
     if spec.training is not None and spec.training.seconds is not None:
         return spec.training.seconds
     params = counts(spec.model, _shape(spec)[1]).params_total
@@ -63,7 +68,7 @@ def seconds(spec: RunSpec, speeds: Speeds) -> float:
     beside = BESIDE_MEASURING[spec.device] if measures else speeds.beside(spec.model.arch, params)
     if spec.device == "cpu":
         beside += _steps(spec) * DISPATCH_SECONDS * max(1, spec.model.depth / 2)
-    return beside + flops(spec) / speeds.rate(spec.model.arch, params)
+    return beside + flops(spec) / speeds.rate(spec.model.arch, params, at_once(spec, workers))
 
 
 def _steps(spec: RunSpec) -> int:

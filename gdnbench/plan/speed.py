@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import log
 
@@ -26,12 +26,21 @@ BESIDE_MEASURING = {"cpu": 0.3, "cuda": 2.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a stored run says of its model: parameters in all, FLOP/s, and seconds beside the steps where known."""
+    """What a stored run says of its model.
+
+    Attributes:
+        arch: its architecture.
+        params: its parameters in all.
+        rate: its FLOP/s.
+        beside: its seconds beside the steps, where known.
+        at_once: how many runs shared the machine, this one included.
+    """
 
     arch: str
     params: float
     rate: float
     beside: float | None
+    at_once: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +51,7 @@ class Speeds:
         device: ``cpu`` or ``cuda``.
         peak: FLOP/s of its matrix products.
         measured: what stored runs reached; empty where there are none.
-        source: how this is known, in words.
+        source: how this is known, in words; `told` says for how many runs at once, too.
     """
 
     device: str
@@ -50,12 +59,34 @@ class Speeds:
     measured: tuple[Measured, ...] = ()
     source: str
 
-    def rate(self, arch: str, params: float) -> float:
-        """Return the FLOP/s to expect of a model: of the most similar measured ones, scaled to its size."""
+    def rate(self, arch: str, params: float, workers: int = 1) -> float:
+        """Return the FLOP/s to expect of a model while so many run: of the most similar measured ones, by its size.
+
+        Runs that share a GPU share what it did for as many as were measured at once: more of them gain nothing, and
+        fewer are at least as fast. On a CPU each has cores of its own.
+        """
+        size = share(self.device, params)
         near = self._nearest(arch, params)
         if not near:
-            return self.peak * share(self.device, params)
-        return statistics.median(m.rate * share(self.device, params) / share(self.device, m.params) for m in near)
+            return self.peak * size * self._part(1, workers)
+        return statistics.median(
+            m.rate * size / share(self.device, m.params) * self._part(m.at_once, workers) for m in near
+        )
+
+    def told(self, workers: int) -> str:
+        """Return how this is known, and what that leaves out for so many runs at once."""
+        crowded = [m.at_once for m in self.measured if m.at_once > 1]
+        told = self.source
+        if crowded:
+            told += f", {len(crowded):,} of which shared it with up to {plural(max(crowded) - 1, 'other')}"
+        if max(crowded, default=1) > workers:
+            told += " and would be faster alone" if workers == 1 else f" and would be faster with {workers} at once"
+        elif self.device == "cuda" and workers > max(crowded, default=1):
+            told += "; what it gains by more at once is not counted"
+        return told
+
+    def _part(self, measured: int, workers: int) -> float:
+        return min(1.0, measured / workers) if self.device == "cuda" else 1.0
 
     def beside(self, arch: str, params: float) -> float:
         """Return the seconds to expect of a run beside its steps."""
@@ -82,29 +113,17 @@ def speeds(records: Iterable[Record], device: str) -> Speeds:
     Runs on another processor count only where the device is not here at all.
     """
     here = None if device == "cuda" and not torch.cuda.is_available() else device_name(device)
-    found, names, at_once = [], set(), []
+    found, names = [], set()
     for record in records:
         name = str(record.environment.get("device", device))
         if here in (None, name) and (measured := _measured(record, device)) is not None:
             found.append(measured)
             names.add(name)
-            at_once.append(record.at_once)
     if found:
-        source = f"by the speed of {plural(len(found), 'stored run')} on {' and '.join(sorted(names))}{_crowd(at_once)}"
+        source = f"by the speed of {plural(len(found), 'stored run')} on {' and '.join(sorted(names))}"
         return Speeds(device=device, peak=NOMINAL_GPU_RATE, measured=tuple(found), source=source)
     peak, source = probed(device)
     return Speeds(device=device, peak=peak, source=source)
-
-
-def _crowd(at_once: Sequence[int]) -> str:
-    """Return how many of the measured runs shared the machine, whose speeds are lower limits; empty where none did."""
-    shared = sum(workers > 1 for workers in at_once)
-    others = max(at_once) - 1
-    return (
-        f", {shared} of which shared it with up to {plural(others, 'other')} and would be faster alone"
-        if shared
-        else ""
-    )
 
 
 def probed(device: str) -> tuple[float, str]:
@@ -145,4 +164,5 @@ def _measured(record: Record, device: str) -> Measured | None:
         params=params,
         rate=throughput * per_token,
         beside=record.metric("beside_s"),
+        at_once=record.at_once,
     )

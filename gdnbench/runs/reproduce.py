@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gdnbench.errors import GdnbenchError
+from gdnbench.plan.estimate import at_once
 from gdnbench.plan.expand import Plan, Planner
 from gdnbench.plan.order import importance
 from gdnbench.plan.spec import RunSpec
@@ -53,7 +54,7 @@ class Summary:
         stored: ids of new records.
         failed: runs that failed, with their reasons.
         left: runs that are missing at the end, those included that are only known to follow.
-        left_seconds: how long those are expected to take, one after the other.
+        left_seconds: how long those are expected to take, as many at once as now.
     """
 
     stored: list[str] = field(default_factory=list)
@@ -137,7 +138,8 @@ class _Reproduction:
         missing = self._missing()
         following = [entry for entry in self.plan.following if self._wanted(entry[0])]
         self.summary.left = len(missing) + sum(count for _, count in following)
-        self.summary.left_seconds = sum(map(self._cost, missing)) + sum(self._cost(s) * count for s, count in following)
+        left = [*((spec, 1) for spec in missing), *following]
+        self.summary.left_seconds = sum(self._cost(spec) / self._places(spec) * count for spec, count in left)
         return self.summary
 
     def _cost(self, spec: RunSpec) -> float:
@@ -217,7 +219,7 @@ class _Reproduction:
         return any(spec.run_id == run_id and spec.model.arch in self.on_trial for spec in self.runs)
 
     def _places(self, spec: RunSpec) -> int:
-        return 1 if spec.kind == "decode" else self.pool.size
+        return at_once(spec, self.pool.size)
 
     def _handle(self, kind: str, subject: Any, message: str = "") -> None:
         if kind == "beat":

@@ -52,7 +52,7 @@ def test_makespan():
 def test_looking_ahead_writes_nothing(tmp_path):
     chosen = launch.choose(str(write_study(tmp_path / "p.yaml")))
     lines = launch.outlook(chosen, tmp_path / "results", "tiny", 2).lines()
-    assert any("1 runs" in line for line in lines)
+    assert any("1 run" in line for line in lines)
     assert not (tmp_path / "results").exists()
 
 
@@ -106,12 +106,93 @@ def test_speeds_come_from_records_of_the_device(tmp_path, books):
     store = Store(tmp_path, "s")
     record = execute(spec, store, Observer())
     known = speeds([record], "cpu")
-    assert "1 stored runs" in known.source and "shared" not in known.source
+    assert "1 stored run" in known.told(1) and "shared" not in known.told(1)
     crowded = dataclasses.replace(record, environment={**record.environment, "workers": 4})
-    assert "1 of which shared it with up to 3 others" in speeds([record, crowded], "cpu").source
+    assert "1 of which shared it with up to 3 others and would be faster alone" in speeds(
+        [record, crowded], "cpu"
+    ).told(1)
     (measured,) = known.measured
     assert measured.rate == pytest.approx(record.metric("tokens_per_s") * record.metric("flops_per_token"))
     # Of so short a run, what the clock saw beside its steps may be nothing.
     assert measured.beside == record.metric("beside_s") >= 0
     elsewhere = dataclasses.replace(record, environment={**record.environment, "device": "another processor"})
     assert speeds([elsewhere], "cpu").measured == ()
+
+
+@pytest.fixture
+def shared_gpu(tmp_path, monkeypatch, books):
+    """A study of eight runs on a GPU, and beside its set another whose run took long with three others."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (spec,) = expand(from_mapping(Preset, study(corpus=books, training={"steps": 12}), "tiny"), {}).runs
+    store = Store(tmp_path / "results", "measured")
+    record = execute(spec, store, Observer())
+    metrics = {**record.metrics, "tokens_per_s": {"value": 1.0, "unit": "tokens/s"}}
+    environment = {**record.environment, "device": "a GPU", "workers": 4}
+    store.write(
+        dataclasses.replace(record, spec={**record.spec, "device": "cuda"}, metrics=metrics, environment=environment)
+    )
+    path = write_study(
+        tmp_path / "p.yaml", sweep(log2_lrs=list(range(-10, -2))), corpus=books, device="cuda", suits="gpu"
+    )
+    return launch.choose(str(path)), tmp_path / "results"
+
+
+def test_what_runs_took_together_is_what_they_will_take_together(shared_gpu):
+    """Of n runs of t seconds each, made k at once, the machine finished k in t: k workers need n t / k."""
+    chosen, results = shared_gpu
+
+    def planned(workers):
+        outlook = launch.outlook(chosen, results, "tiny", workers)
+        each = {cost.seconds for cost in outlook.costs.values()}
+        hours = sum(row["seconds"] for row in outlook.left())
+        return outlook, each.pop(), hours
+
+    outlook, t, hours = planned(4)
+    n = len(outlook.runs) + sum(count for _, count in outlook.following)
+    assert n % 8 == 0 and t > 60
+    expected = f"expected: {n * t / 4 / 60:,.1f} min ({n * t / 4 / 3600:.1f} GPU-hours) with 4 at once"
+    assert outlook.summary()[-1].startswith(expected)
+    assert hours == pytest.approx(n * t / 4, abs=1)
+    assert "faster" not in outlook.rate_source and "not counted" not in outlook.rate_source
+
+    outlook, alone, hours = planned(1)
+    assert alone == t and hours == pytest.approx(n * t, abs=1)
+    assert "would be faster alone" in outlook.rate_source
+
+    outlook, crowded, hours = planned(8)
+    assert t < crowded < 2 * t and hours == pytest.approx(n * crowded / 8, abs=1)
+    assert "more at once is not counted" in outlook.rate_source
+    assert crowded == pytest.approx(2 * t, rel=0.1), "seconds beside the steps are no work of the GPU's"
+
+
+def test_runs_are_begun_by_the_same_estimate(shared_gpu, monkeypatch):
+    from rich.console import Console
+
+    from gdnbench.launch import running
+
+    chosen, results = shared_gpu
+    asked = {}
+    monkeypatch.setattr(running, "reproduce_runs", lambda *args, **given: asked.update(given))
+    for workers in (1, 4, 8):
+        outlook = launch.outlook(chosen, results, "tiny", workers)
+        running.run(chosen, results, "tiny", workers=workers, console=Console())
+        assert asked["workers"] == workers
+        assert {s.run_id: asked["expected"](s) for s in outlook.runs} == {
+            i: c.seconds for i, c in outlook.costs.items()
+        }
+
+
+def test_generation_is_timed_alone():
+    known = Speeds(device="cuda", peak=7e14, source="made up")
+    (spec, *_) = [spec for spec in expand(load_preset("quick"), {}).runs if spec.kind == "decode"]
+    spec = dataclasses.replace(spec, device="cuda")
+    assert estimate.at_once(spec, 4) == 1
+    assert estimate.seconds(spec, known, 4) == estimate.seconds(spec, known)
+
+
+def test_processors_are_not_shared():
+    measured = (Measured(arch="gdn", params=1e6, rate=1e9, beside=1.0, at_once=2),)
+    known = Speeds(device="cpu", peak=3e10, measured=measured, source="made up")
+    assert known.rate("gdn", 1e6, 4) == known.rate("gdn", 1e6, 1) == pytest.approx(1e9)
