@@ -2,8 +2,8 @@
 
 
 def plural(number_of: int, noun: str) -> str:
-    """Return ``1 run`` or ``2 runs``."""
-    return f"{number_of:,} {noun}{'' if number_of == 1 else 's'}"
+    """Return ``1 run``, ``2 runs`` or ``2 processes``."""
+    return f"{number_of:,} {noun}{'' if number_of == 1 else 'es' if noun.endswith('ss') else 's'}"
 
 
 def are(number_of: int) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from gdnbench.check.findings import Finding
 from gdnbench.check.subject import VOCABULARY, Subject, mixers
 from gdnbench.models.decoder import Decoder
+from gdnbench.words import plural
 
 # Around the borders of chunks of 16, 32, 64, 128 and 256 tokens.
 LENGTHS = (2, 17, 65, 130, 258)
@@ -25,7 +26,7 @@ def shapes(subject: Subject) -> Iterator[Finding]:
     for index, mixer in enumerate(mixers(model)):
         for time in (1, 3):
             x = torch.randn(2, time, width, dtype=torch.float64)
-            place = f"layer {index}, {time} tokens"
+            place = f"layer {index}, {plural(time, 'token')}"
             with torch.no_grad():
                 yield from _shape(mixer(x), (2, time, width), None, f"{place}, forward")
                 state = mixer.init_state(2)
@@ -78,7 +79,7 @@ def causality(subject: Subject) -> Iterator[Finding]:
             if difference is not None:
                 at, size = difference
                 yield Finding(
-                    place=f"position {at} of {time} tokens",
+                    place=f"position {at} of {plural(time, 'token')}",
                     found=f"another token at position {position} changes it by {size:.1e} of its size",
                     remedy="the output at t may read tokens up to t only: look for a missing mask, a roll, padding on "
                     "both sides, or sums and norms over time",
@@ -124,14 +125,13 @@ def parts(subject: Subject) -> Iterator[Finding]:
     expected = model(tokens)[0]
     for prefix in PREFIXES:
         first, state = model(tokens[:, :prefix], model.init_state(2))
-        yield from _differs(
-            first, expected, 0, f"forward with a state over {prefix} tokens", "forward with and without"
-        )
+        given = plural(prefix, "token")
+        yield from _differs(first, expected, 0, f"forward with a state over {given}", "forward with and without")
         branch = copy.deepcopy(state)
         found = _by_steps(model, tokens[:, prefix : prefix + 5], branch)
-        yield from _differs(found, expected, prefix, f"steps from the state after {prefix} tokens", "step and forward")
+        yield from _differs(found, expected, prefix, f"steps from the state after {given}", "step and forward")
         middle, state = model(tokens[:, prefix:68], state)
-        place = f"forward from the state after {prefix} tokens"
+        place = f"forward from the state after {given}"
         yield from _differs(middle, expected, prefix, place, "forward with and without a state")
         found = _by_steps(model, tokens[:, 68:], state)
         yield from _differs(found, expected, 68, f"steps from the state that {place} left", "step and forward")

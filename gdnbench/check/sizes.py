@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gdnbench.check.findings import Finding
 from gdnbench.check.subject import Subject, mixers
 from gdnbench.models.mixer import Mixer, State
+from gdnbench.words import plural
 
 CONTEXTS = (1, 7, 64, 130, 260)
 # Operations on an entry of the state that the counter of matrix products does not see: decays, outer products, sums.
@@ -44,7 +45,7 @@ def state_bytes(subject: Subject) -> Iterator[Finding]:
             if stated != there:
                 parts = ", ".join(f"{name} {list(t.shape)} of {t.dtype}" for name, t in state.items())
                 yield Finding(
-                    place=f"state_bytes after {context} tokens, {dtype}",
+                    place=f"state_bytes after {plural(context, 'token')}, {dtype}",
                     found=f"it states {stated:,} bytes, and the state takes {there:,}",
                     remedy=f"the state of one sequence is {parts}",
                 )

@@ -76,7 +76,7 @@ def bench_kernels(
         json_file=json_file,
         say=progress,
     )
-    print_measured(kernel_summary.table(outcome.records), outcome, "groups")
+    print_measured(kernel_summary.table(outcome.records), outcome, "group")
 
 
 def bench_train(
@@ -133,7 +133,7 @@ def bench_train(
         json_file=json_file,
         say=progress,
     )
-    print_measured(training_summary.table(outcome.records), outcome, "rows")
+    print_measured(training_summary.table(outcome.records), outcome, "row")
 
 
 def bench_decode(
@@ -190,4 +190,4 @@ def bench_decode(
         json_file=json_file,
         say=progress,
     )
-    print_measured(decoding_summary.table(outcome.records), outcome, "places")
+    print_measured(decoding_summary.table(outcome.records), outcome, "place")

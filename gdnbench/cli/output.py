@@ -23,11 +23,11 @@ def print_found(found: tuple[list[str], int]) -> int:
     return code
 
 
-def print_measured(table: Iterable[str], outcome: "Outcome", what: str) -> None:
-    """Print the table of a measurement and how many ``what`` it left out; raise if a check was red or a case broke."""
+def print_measured(table: Iterable[str], outcome: "Outcome", noun: str) -> None:
+    """Print the table of a measurement and what it left out, by ``noun``; raise if a check was red or a case broke."""
     from gdnbench.runs import bench_summary
 
-    for line in [*table, *bench_summary.closing(outcome, what)]:
+    for line in [*table, *bench_summary.closing(outcome, noun)]:
         print(line)
     if red := bench_summary.red_sentence(outcome):
         raise GdnbenchError(red)

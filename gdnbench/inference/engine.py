@@ -22,6 +22,7 @@ from gdnbench.inference.sampling import Greedy, Sampling, stream_keys
 from gdnbench.inference.stream import Piece, Window
 from gdnbench.models import Decoder
 from gdnbench.models.serving import Slots
+from gdnbench.words import plural
 
 PREFILL_TOKENS = 1 << 15
 EVERY = 16  # steps between two looks at what a GPU has generated
@@ -111,7 +112,7 @@ class Engine:
         """
         start, stop, _ = (rows or slice(0, len(tokens))).indices(len(self.fed))
         if tokens.ndim != 2 or len(tokens) != stop - start:
-            raise GdnbenchError(f"prompts {list(tokens.shape)}: expected [{stop - start} rows, tokens]")
+            raise GdnbenchError(f"prompts {list(tokens.shape)}: expected [{plural(stop - start, 'row')}, tokens]")
         checked.tokens(tokens, self.model.config.vocab_size, self.demand.capacity)
         self._begin(tokens.to(self.device), slice(start, stop))
         return self.rows.logits[start:stop]
@@ -257,7 +258,9 @@ class Engine:
         found = saved.read(path, self.model.config, self.model_id)
         rows = list(range(len(found)) if rows is None else rows)
         if len(rows) != len(found) or len(set(rows)) < len(rows) or not set(rows) <= set(range(len(self.fed))):
-            raise GdnbenchError(f"{path}: it holds {len(found)} rows, rows {rows} of {len(self.fed)} are to take them")
+            raise GdnbenchError(
+                f"{path}: it holds {plural(len(found), 'row')}, rows {rows} of {len(self.fed)} are to take them"
+            )
         for content in found:
             tokens = content["tokens"]
             if len(tokens) > self.demand.capacity:

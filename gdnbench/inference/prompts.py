@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gdnbench.errors import GdnbenchError
 from gdnbench.inference.memory import Demand
+from gdnbench.words import plural
 
 
 def prompts(given: Sequence[Sequence[int]] | Tensor, vocab_size: int, demand: Demand) -> list[Tensor]:
@@ -14,7 +15,7 @@ def prompts(given: Sequence[Sequence[int]] | Tensor, vocab_size: int, demand: De
     if not len(given):
         raise GdnbenchError("no prompt: expected at least one")
     if len(given) > demand.batch_size:
-        raise GdnbenchError(f"{len(given)} prompts: the batch has {demand.batch_size} rows")
+        raise GdnbenchError(f"{plural(len(given), 'prompt')}: the batch has {plural(demand.batch_size, 'row')}")
     found = [torch.as_tensor(prompt, dtype=torch.int64) for prompt in given]
     for number, prompt in enumerate(found):
         try:

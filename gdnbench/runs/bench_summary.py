@@ -24,13 +24,14 @@ def reason(record: Record) -> str:
     return f"{word}: {record.detail}"
 
 
-def closing(outcome: Outcome, what: str) -> list[str]:
-    """Return what was left out for want of time, which is so many ``what``."""
+def closing(outcome: Outcome, noun: str) -> list[str]:
+    """Return what was left out for want of time, one ``noun`` or several."""
     if not outcome.left_out:
         return []
-    return [
-        f"left out, since the budget of seconds was used up: {len(outcome.left_out)} {what}; the same command goes on"
-    ] + [f"  {label}" for label in outcome.left_out]
+    count = plural(len(outcome.left_out), noun)
+    return [f"left out, since the budget of seconds was used up: {count}; the same command goes on"] + [
+        f"  {label}" for label in outcome.left_out
+    ]
 
 
 def red_sentence(outcome: Outcome) -> str:

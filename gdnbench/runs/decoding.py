@@ -21,6 +21,7 @@ from gdnbench.runs.decoding_process import question
 from gdnbench.runs.decoding_record import measured_content, refused_content
 from gdnbench.runs.decoding_summary import brief
 from gdnbench.runs.sources import decoding_digest
+from gdnbench.words import plural
 
 LIMIT_S = 900.0  # of a process; libraries compile for minutes
 
@@ -86,10 +87,10 @@ class Bench:
 
     def _announce(self, asked: int, todo: int, groups: Sequence[Sequence[DecodeCase]]) -> None:
         minutes = sum(self._expected(group) for group in groups) / 60
-        count = sum(map(len, groups))
+        processes, large = plural(len(groups), "process"), todo - sum(map(len, groups))
         self.say(
             f"read {self.read_gb_s:,.0f} GB/s, matmul {self.calibration.matmul_tflop_s:,.2f} TFLOP/s; {todo} of "
-            f"{asked} to measure, {todo - count} of them do not fit; {len(groups)} processes, about {minutes:.1f} min"
+            f"{asked} to measure, {large} of them too large; {processes}, about {minutes:.1f} min"
         )
 
     def _expected(self, group: Sequence[DecodeCase]) -> float:

@@ -20,6 +20,7 @@ from gdnbench.inference.text import TextStream
 from gdnbench.measure import memory
 from gdnbench.models.decoder import Decoder, on_meta
 from gdnbench.runs.trained import Backend, find_run, load_trained, read_trained, tokenizer_of
+from gdnbench.words import plural
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +99,13 @@ class Generated:
 
     def line(self) -> str:
         """Return speed and memory in a line."""
-        count = sum(len(one.tokens) for one in self.continuations)
+        count = plural(sum(len(one.tokens) for one in self.continuations), "token")
         speed = "" if self.tokens_per_s is None else f", then {self.tokens_per_s:,.1f} tokens/s"
         sizes = {"weights": self.weights, "state": self.state, "workspace": self.workspace}
         memory = ", ".join(f"{name} {size / 2**20:,.4g} MiB" for name, size in sizes.items())
         ended = " (interrupted)" if any(one.finished == "interrupted" for one in self.continuations) else ""
         first = f"first after {self.first_token_ms:,.1f} ms{speed}"
-        return f"{self.run_id}: {count} tokens{ended}; {first}; {memory}"
+        return f"{self.run_id}: {count}{ended}; {first}; {memory}"
 
 
 def generate(asked: Asked, show: Callable[[str], None] = lambda text: None) -> Generated:

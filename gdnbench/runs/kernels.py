@@ -15,6 +15,7 @@ from gdnbench.results import Record
 from gdnbench.runs.bench import Book, Budget, Content, Outcome, Say, Start, open_store
 from gdnbench.runs.kernel_record import first_call_content, measured_content
 from gdnbench.runs.sources import kernels_digest
+from gdnbench.words import plural
 
 
 def bench(
@@ -72,7 +73,7 @@ class Bench:
         self.calibration = self.outcome.calibration = calibrate(self.options.device)
         self.say(
             f"copy {self.calibration.copy_gb_s:,.0f} GB/s, matmul {self.calibration.matmul_tflop_s:,.2f} TFLOP/s; "
-            f"{sum(len(block.groups) for block in todo)} groups to measure"
+            f"{plural(sum(len(block.groups) for block in todo), 'group')} to measure"
         )
         for place, block in enumerate(todo):
             try:

@@ -23,7 +23,7 @@ MISTAKES = {
     ],
     "wrong_state_size": [
         ("return self.heads * self.dim**2 * element_size", "return self.heads * self.dim * element_size"), "state size",
-        ["state_bytes after 1 tokens", "memory [1, 4, 16, 16]"],
+        ["state_bytes after 1 token,", "memory [1, 4, 16, 16]"],
     ],
     "wrong_state_type": [
         ("{\"memory\": self._empty(batch_size, self.heads, self.dim, self.dim)}",
@@ -46,7 +46,7 @@ MISTAKES = {
         ["position 1", "step and forward"],
     ],
     "forgets_the_state": [
-        ("* state[\"memory\"] + written", "* 0 * state[\"memory\"] + written"), "parts", ["after 1 tokens"],
+        ("* state[\"memory\"] + written", "* 0 * state[\"memory\"] + written"), "parts", ["after 1 token"],
     ],
     "not_a_number": [
         (OUTPUT, "return self.o_proj((o / (o - o)).flatten(2))"), "gradients", ["position 0", "no number"],

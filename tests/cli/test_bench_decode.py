@@ -69,7 +69,7 @@ def test_a_process_measures_stores_and_exports(tmp_path):
     assert json.loads(gdnbench("results", "mine", cwd=tmp_path).stdout) == [row]
     stored = next((tmp_path / "results/mine/runs").glob("*/metrics.jsonl")).read_text().splitlines()
     assert [json.loads(line)["type"] for line in stored] == ["sample"] * 3
-    assert "1 processes, about" in done.stderr, "how long it will take comes first"
+    assert "1 process, about" in done.stderr, "how long it will take comes first"
     assert "width 64, depth 2, 0.1M parameters, random weights, float32" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 110
 
@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_a_record_that_says_what_it_needs(command, here, mo
     contexts = (*TINY, "--arch", "transformer", "--impl", "gdnbench", "--batches", "4", "--contexts", "5,16384")
     ended = command(*contexts, "--set", "mine")
     assert ended.code == 0, ended.err
-    assert "2 of 2 to measure, 1 of them do not fit" in ended.err
+    assert "2 of 2 to measure, 1 of them too large" in ended.err
     fits, large = sorted(rows(command), key=lambda row: row["context"])
     assert fits["tokens_per_s"] > 0
     assert (large["outcome"], large["tokens_per_s"]) == ("unavailable", None)
@@ -232,7 +232,7 @@ def test_a_budget_that_ends_names_what_is_left_out(command, here, monkeypatch):
         patch.setattr(decoding.expected, "seconds", lambda case, read, calibration: 2000.0 * (case.batch - 1))
         ended = command(*pair, "--budget-s", "1000")
     assert ended.code == 0, ended.err
-    assert "left out, since the budget of seconds was used up: 1 places" in ended.out
+    assert "left out, since the budget of seconds was used up: 1 place;" in ended.out
     assert "gdn (controlled) miniature gdnbench, batch 2, context 5" in ended.out
     assert [row["batch"] for row in rows(command)] == [1]
     assert "left out" not in command(*pair).out, "the same command goes on"

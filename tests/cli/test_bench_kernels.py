@@ -86,7 +86,7 @@ def test_a_budget_that_ends_names_what_is_left_out(command):
         patch.setattr(kernels.Budget, "allows", first_of_a_kind)
         ended = command(*DELTA, "--budget-s", "1000", "--set", "mine")
     assert ended.code == 0, ended.err
-    assert "left out, since the budget of seconds was used up: 1 groups" in ended.out
+    assert "left out, since the budget of seconds was used up: 1 group;" in ended.out
     assert "gated_delta 1,70,1,16,16 default given forward_backward eager" in ended.out
     assert "left out" not in command(*DELTA, "--set", "mine").out, "the same command goes on"
 

@@ -191,7 +191,7 @@ def test_a_budget_that_ends_names_what_is_left_out_and_stores_nothing_of_it(comm
         patch.setattr(training.Budget, "allows", lambda budget, kind: not budget.longest)
         ended = command(*pair, "--budget-s", "1000")
     assert ended.code == 0, ended.err
-    assert "left out, since the budget of seconds was used up: 1 rows" in ended.out
+    assert "left out, since the budget of seconds was used up: 1 row;" in ended.out
     assert "transformer (controlled) gdnbench" in ended.out
     assert [row["arch"] for row in rows(command)] == ["gdn"]
     assert "left out" not in command(*pair).out, "the same command goes on"

@@ -92,7 +92,7 @@ MISTAKES = {
     "a prompt longer than the cache": (lambda e: e.generate([[1] * 340], 5), "340 tokens, of the 339"),
     "nothing to generate": (lambda e: e.generate([[1]], 0), "max tokens 0"),
     "nothing to continue": (lambda e: e.generate(None, 5), "no row was begun"),
-    "prompts of no rows": (lambda e: e.prefill(torch.ones(2, 3, dtype=torch.long), slice(0, 1)), "1 rows"),
+    "prompts of no rows": (lambda e: e.prefill(torch.ones(2, 3, dtype=torch.long), slice(0, 1)), "1 row"),
     "nothing to save": (lambda e: e.save_state(Path("x")), "begun: none"),
 }
 
