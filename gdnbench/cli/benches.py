@@ -1,5 +1,7 @@
 """Measurements: kernels, training and generation beside a floor and the libraries of others."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -102,20 +104,21 @@ def bench_train(
 ) -> None:
     """Measure training speed, memory and first step of our models beside the libraries a user would pick instead."""
     from gdnbench.environment import check_device
+    from gdnbench.measure import wanted
     from gdnbench.measure.training import grid
     from gdnbench.models.config import parse_backend
     from gdnbench.runs import training, training_summary
 
     check_device(device, "bfloat16")
     add_mixers(mixer)
-    cases = grid.cases(
+    make = partial(
+        grid.cases,
         device=device,
         archs=words(arch),
         impls=words(impl),
         batch=batch,
         seq_len=seq_len,
         steps=steps,
-        width=width,
         depth=depth,
         vocab_size=vocab,
         backend=None if backend is None else parse_backend(backend),
@@ -123,7 +126,7 @@ def bench_train(
         seed=seed,
     )
     outcome = training.bench(
-        cases,
+        wanted.fitting(lambda width: make(width=width), width),
         results,
         set_name,
         profile=profile,
@@ -159,6 +162,7 @@ def bench_decode(
 ) -> None:
     """Measure generation over batch and context: tokens per second beside the floor, first token, memory, peers."""
     from gdnbench.environment import check_device
+    from gdnbench.measure import wanted
     from gdnbench.measure.decoding import grid
     from gdnbench.models.config import parse_backend
     from gdnbench.runs import decoding, decoding_summary
@@ -174,14 +178,13 @@ def bench_decode(
         contexts=numbers("--contexts", contexts) if contexts else (),
         tokens=tokens,
         repeats=repeats,
-        width=width,
         depth=depth,
         vocab_size=vocab,
         backend=None if backend is None else parse_backend(backend),
         seed=seed,
     )
     outcome = decoding.bench(
-        grid.cases(asked),
+        wanted.fitting(lambda width: grid.cases(replace(asked, width=width)), width),
         results,
         set_name,
         mixers=mixer,

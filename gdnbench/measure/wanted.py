@@ -1,6 +1,5 @@
 """Which models, and whose implementations of them, a bench of speeds is asked for, of those that its table lists."""
 
-import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
@@ -10,8 +9,8 @@ from gdnbench.errors import GdnbenchError, unknown
 from gdnbench.models import ModelConfig, registry
 from gdnbench.models.decoder import on_meta
 
-# How far above a width that does not fit others are tried.
-REACH = 256
+# How far above a width that does not fit others are tried, and in which steps.
+REACH, STEP = 256, 8
 
 
 class Listed(Protocol):
@@ -28,7 +27,17 @@ class Listed(Protocol):
         ...
 
 
+class Placed(Protocol):
+    """A measurement, of a model."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model."""
+        ...
+
+
 Entry = TypeVar("Entry", bound=Listed)
+Case = TypeVar("Case", bound=Placed)
 
 
 def entries(listed: Sequence[Entry], archs: Sequence[str], own: Callable[[str], Entry]) -> list[Entry]:
@@ -57,40 +66,49 @@ def impls(entry: Listed, wanted: Sequence[str], *, able: Collection[str], known:
     return [impl for impl in entry.impls if impl in able and (not wanted or impl in wanted)]
 
 
-def check_models(models: Sequence[ModelConfig], *, width: int | None) -> None:
-    """Raise where a model does not build, or where none of its operations has such a backend.
+def fitting(make: Callable[[int | None], list[Case]], width: int | None) -> list[Case]:
+    """Return the cases that ``make`` returns for a width of all models, which is a command's option or None.
 
-    Where a command's ``width`` is the reason, the message names the nearest at which all of them build.
+    Raises:
+        GdnbenchError: as ``make`` does; where only the width is at fault, with the nearest at which all models build;
+            no operation of a model has a backend of the name that it is given.
     """
-    different = [model for index, model in enumerate(models) if model not in models[:index]]
-    for model in different:
-        try:
-            built = on_meta(model)
-        except GdnbenchError as error:
-            near = [] if width is None else _widths(different, width)
-            if not near:
-                raise
-            fitting = f"{' or '.join(map(str, near))} would do for all models asked for"
-            raise GdnbenchError(f"--width {width}: {model.arch} cannot have it; {fitting}") from error
-        known = [name for operation in built.backends() for name in backends.names(operation)]
-        for impl in built.backends().values():
-            if impl not in known:
-                raise unknown("backend", impl, known)
+    try:
+        cases = make(width)
+    except GdnbenchError as error:
+        near = _widths(make, width) if width is not None and width > 0 and _makes(make, None) else []
+        if not near:
+            raise
+        would_do = f"{' or '.join(map(str, near))} would do"
+        raise GdnbenchError(f"--width {width}: not all models asked for can have it; {would_do}") from error
+    for index, case in enumerate(cases):
+        if all(case.model != other.model for other in cases[:index]):
+            _check_backends(case.model)
+    return cases
 
 
-def _widths(models: Sequence[ModelConfig], width: int) -> list[int]:
-    """Return the nearest widths below and above at which all models build."""
-    ways = (range(width - 1, 0, -1), range(width + 1, width + REACH))
-    found = (next((w for w in way if all(_builds(model, w) for model in models)), None) for way in ways)
+def _widths(make: Callable[[int | None], object], width: int) -> list[int]:
+    """Return the nearest widths below and above that ``make`` takes."""
+    below = (width - 1) // STEP * STEP
+    ways = (range(below, 0, -STEP), range(below + STEP, width + REACH, STEP))
+    found = (next((near for near in way if _makes(make, near)), None) for way in ways)
     return [near for near in found if near is not None]
 
 
-def _builds(model: ModelConfig, width: int) -> bool:
+def _makes(make: Callable[[int | None], object], width: int | None) -> bool:
     try:
-        on_meta(dataclasses.replace(model, width=width, base_width=width))
+        make(width)
     except GdnbenchError:
         return False
     return True
+
+
+def _check_backends(model: ModelConfig) -> None:
+    chosen = on_meta(model).backends()
+    known = [name for operation in chosen for name in backends.names(operation)]
+    for impl in chosen.values():
+        if impl not in known:
+            raise unknown("backend", impl, known)
 
 
 def check_positive(given: dict[str, int | None]) -> None:

@@ -55,11 +55,6 @@ ARGUMENTS = {
         ["bench", "check", "--timings-only", "--device", "cpu", "--baseline-path", "none"],
         ["none", "kernels/gdnbench_kernels"],
     ),
-    "width of a bench": (["bench", "train", "--device", "cpu", "--width", "64"], ["--width 64", "transformer", "192"]),
-    "width of generation": (
-        ["bench", "decode", "--device", "cpu", "--arch", "transformer", "--width", "65"],
-        ["--width 65", "64", "72"],
-    ),
     "backend of a bench": (["bench", "decode", "--device", "cpu", "--backend", "tritn"], ["tritn", "triton"]),
     "seed of a bench": (["bench", "train", "--seed", "-1"], ["--seed"]),
     "seconds of a bench": (["bench", "kernels", "--budget-s", "nan"], ["--budget-s", "nan is not 0 or above"]),

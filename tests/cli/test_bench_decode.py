@@ -276,7 +276,10 @@ def test_a_set_of_runs_takes_no_speeds_of_generation(command, tmp_path):
         (("--batches", "0"), "--batches 0: expected a whole number above 0"),
         (("--contexts", "1k"), "--contexts '1k': expected whole numbers separated by commas"),
         (("--tokens", "0"), "--tokens 0: expected a whole number above 0"),
-        (("--arch", "transformer", "--width", "50"), "--width 50: transformer cannot have it; 48 or 56 would do"),
+        (
+            ("--arch", "transformer", "--width", "50"),
+            "--width 50: not all models asked for can have it; 48 or 56 would do",
+        ),
         (("--backend", "gated=torch"), "unknown operation of model.backend"),
         (("--device", "tpu"), "tpu"),
     ],

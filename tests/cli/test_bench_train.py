@@ -256,7 +256,10 @@ def test_a_set_of_runs_takes_no_training_speeds(command, tmp_path):
         (("--impl", "fla_eagr"), "unknown --impl 'fla_eagr'; did you mean fla_eager"),
         (("--arch", "transformer", "--impl", "fla_eager"), "none of them trains transformer"),
         (("--batch", "0"), "--batch 0: expected a whole number above 0"),
-        (("--arch", "transformer", "--width", "50"), "--width 50: transformer cannot have it; 48 or 72 would do"),
+        (
+            ("--arch", "transformer", "--width", "50"),
+            "--width 50: not all models asked for can have it; 48 or 72 would do",
+        ),
         (("--arch", "gdn", "--profile"), "--profile: the parts of a step are told by its GPU kernels"),
         (("--backend", "gated=torch"), "unknown operation of model.backend"),
         (("--device", "tpu"), "tpu"),

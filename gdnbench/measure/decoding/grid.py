@@ -13,6 +13,7 @@ from gdnbench.measure.decoding.case import DecodeCase
 from gdnbench.measure.decoding.peers import PEERS
 from gdnbench.measure.training.case import OURS
 from gdnbench.models.config import ModelConfig
+from gdnbench.models.decoder import on_meta
 
 FILE = Path(__file__).with_name("models.yaml")
 PEER_TOKENS, PEER_REPEATS = 32, 3  # peers that wait for the host at each token take seconds for these
@@ -141,7 +142,6 @@ def cases(asked: Asked) -> list[DecodeCase]:
                 found += _of_impl(asked, content, entry, size, impl)
     if not found:
         raise GdnbenchError(f"--impl {','.join(asked.impls)}: none of them runs {', '.join(asked.archs)}")
-    wanted.check_models([case.model for case in found], width=asked.width)
     return found
 
 
@@ -156,6 +156,7 @@ def _check(asked: Asked) -> None:
 def _of_impl(asked: Asked, content: Table, entry: Entry, size: str, impl: str) -> list[DecodeCase]:
     way, grid = content.ways[asked.device].get(impl), content.grids[asked.device]
     model = _model(asked, content.sizes[size], entry, size, way)
+    on_meta(model)  # tells now which width would fit, if this does not
     tokens, repeats = (grid.tokens, grid.repeats) if way else (PEER_TOKENS, PEER_REPEATS)
     case = DecodeCase(
         impl=impl,

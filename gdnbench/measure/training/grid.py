@@ -11,6 +11,7 @@ from gdnbench.measure import wanted
 from gdnbench.measure.training.case import OURS, TrainingCase
 from gdnbench.measure.training.peers import PEERS
 from gdnbench.models.config import ModelConfig
+from gdnbench.models.decoder import on_meta
 
 FILE = Path(__file__).with_name("models.yaml")
 BATCH = {"cuda": 32, "cpu": 2}
@@ -98,6 +99,7 @@ def cases(
         for impl in wanted.impls(entry, impls, able=[*PEERS, *ways], known=known):
             way = ways.get(impl)
             model = _model(entry, size, None if way is None else backend or way.backend)
+            on_meta(model)  # tells now which width would fit, if this does not
             found.append(
                 TrainingCase(
                     impl=impl,
@@ -114,7 +116,6 @@ def cases(
             )
     if not found:
         raise GdnbenchError(f"--impl {','.join(impls)}: none of them trains {', '.join(archs)}")
-    wanted.check_models([case.model for case in found], width=width)
     return found
 
 
