@@ -13,15 +13,12 @@ import lm_eval
 import torch
 from lm_eval.tasks import TaskManager
 
-from gdnbench import environment
-from gdnbench.configuration import digest
 from gdnbench.errors import GdnbenchError
 from gdnbench.lm_eval import tasks
 from gdnbench.lm_eval.model import GdnbenchLM
 from gdnbench.results import Record
 from gdnbench.results.record import metric
-from gdnbench.runs.rows import Rows
-from gdnbench.runs.sources import source_digest
+from gdnbench.runs.evaluation import keep
 from gdnbench.runs.trained import find_run
 
 # Units of the harness's metrics; all others are numbers without one.
@@ -109,7 +106,7 @@ def _store(
     model: GdnbenchLM, asked: Asked, task: str, results: dict[str, Any], started: datetime.datetime, seconds: float
 ) -> Record:
     """Write and return the record of a task."""
-    trained, config = model.record, results["configs"][task]
+    config = results["configs"][task]
     question = {
         "task": task,
         "version": results["versions"].get(task),
@@ -125,32 +122,21 @@ def _store(
         "dataset": _words(config.get("dataset_path"), config.get("dataset_name")),
         "examples": results["n-samples"][task]["effective"],
         "requests": sum(_requests(results["samples"][task])),
-        "trained_on": trained.data,
     }
-    record = dataclasses.replace(
-        trained,
-        run_id=f"lm_eval-{task}-{digest([trained.run_id, question])[:10]}",
-        kind="lm_eval",
-        spec={**trained.spec, "experiment": "lm_eval"},
-        outcome="finished",
-        detail="",
-        metrics=dict(_metrics(results["results"][task])),
-        source_digest=source_digest(model.spec.model),
-        data=about,
-        environment={
-            **environment.describe(model.spec.device),
-            "threads": model.spec.threads,
-            "backends": model.model.backends(),
-        },
-        started=started.isoformat(timespec="seconds"),
-        duration_s=round(seconds, 3),
-        notes=(f"evaluates {trained.run_id} with {question}",),
-    )
     store, _ = find_run(asked.run, Path(asked.model.get("results", "results")))
-    with store.lease(record.run_id):
-        Rows(store.rows_path(record.run_id), 0).close()
-        store.write(record)
-    return record
+    return keep(
+        store,
+        model.record,
+        model.spec,
+        model.model,
+        kind="lm_eval",
+        of=task,
+        asked=question,
+        metrics=dict(_metrics(results["results"][task])),
+        about=about,
+        started=started,
+        seconds=seconds,
+    )
 
 
 def _metrics(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -16,7 +16,7 @@ from gdnbench.evaluate.perplexity import METRICS, WordPerplexity, evaluate_wikit
 from gdnbench.evaluate.scoring import token_nll
 from gdnbench.models import Decoder
 from gdnbench.plan.spec import RunSpec
-from gdnbench.results import Record
+from gdnbench.results import Record, Store
 from gdnbench.results.record import metric as entry
 from gdnbench.results.store import open_set
 from gdnbench.runs.rows import Rows
@@ -90,11 +90,55 @@ def evaluate_run(
             about, metrics = _word_metrics(result)
         else:
             about, metrics = _loss(model, tokenizer, spec, corpus, asked)
+    return keep(
+        store,
+        trained,
+        spec,
+        model,
+        kind="evaluation",
+        of=metric,
+        asked=asked,
+        metrics=metrics,
+        about=about,
+        started=started,
+        seconds=time.perf_counter() - clock,
+    )
+
+
+def keep(
+    store: Store,
+    trained: Record,
+    spec: RunSpec,
+    model: Decoder,
+    *,
+    kind: str,
+    of: str,
+    asked: dict[str, Any],
+    metrics: dict[str, dict[str, Any]],
+    about: dict[str, Any],
+    started: datetime.datetime,
+    seconds: float,
+) -> Record:
+    """Store and return the record of an evaluation of a trained run.
+
+    Args:
+        store: the set that takes it.
+        trained: the run's record.
+        spec: the run's specification, as the model was loaded by it.
+        model: the run's model.
+        kind: of the record.
+        of: what was evaluated, in a word, for the record's id.
+        asked: all that determines the result.
+        metrics: the result.
+        about: what else is known of it.
+        started: when the evaluation began.
+        seconds: how long it took.
+    """
     record = dataclasses.replace(
         trained,
-        run_id=f"evaluation-{metric}-{digest([run_id, asked])[:10]}",
-        kind="evaluation",
-        spec={**trained.spec, "experiment": "evaluation"},
+        run_id=f"{kind}-{of}-{digest([trained.run_id, asked])[:10]}",
+        kind=kind,
+        spec={**trained.spec, "experiment": kind},
         outcome="finished",
         detail="",
         metrics=metrics,
@@ -102,8 +146,8 @@ def evaluate_run(
         data={**about, "trained_on": trained.data},
         environment={**environment.describe(spec.device), "threads": spec.threads, "backends": model.backends()},
         started=started.isoformat(timespec="seconds"),
-        duration_s=round(time.perf_counter() - clock, 3),
-        notes=(f"evaluates {run_id} with {asked}",),
+        duration_s=round(seconds, 3),
+        notes=(f"evaluates {trained.run_id} with {asked}",),
     )
     with store.lease(record.run_id):
         Rows(store.rows_path(record.run_id), 0).close()
