@@ -56,6 +56,9 @@ JsonFileOption = Annotated[
     Path | None, typer.Option("--json", dir_okay=False, help="write the records as flat objects")
 ]
 StoreOption = Annotated[str | None, typer.Option("--set", help="store the records in this result set")]
+WidthOption = Annotated[int | None, typer.Option(help="width of all models")]
+DepthOption = Annotated[int | None, typer.Option(help="depth of all models")]
+VocabularyOption = Annotated[int | None, typer.Option(help="number of tokens of all models")]
 MeasuredOption = Annotated[str, typer.Option(help="cuda or cpu")]
 
 
