@@ -92,7 +92,9 @@ def _tile(value_dim: int, elements: int, skip: Tensor | None) -> dict[str, int]:
 
 
 def _options(value_dim: int, gate_first: bool, skip: Tensor | None) -> dict[str, object]:
-    return {"skip": skip, "HEAD": 1 if skip is None else value_dim // len(skip), "GATE_FIRST": gate_first}
+    if skip is None:
+        return {"skip": None, "HEAD": 1, "GATE_FIRST": gate_first}
+    return {"skip": skip.contiguous(), "HEAD": value_dim // len(skip), "GATE_FIRST": gate_first}
 
 
 def _strided(**tensors: Tensor | None) -> dict[str, object]:

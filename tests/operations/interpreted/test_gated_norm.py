@@ -33,7 +33,8 @@ def test_what_is_skipped_may_be_a_slice():
     x = testing.inputs("skipped_norm", Case(time=5, value_dim=8), dtype=torch.float32)
     wide = torch.randn(2, 5, 48)
     wide[..., 16:32], wide[..., 32:] = x["skipped"], x["z"]
-    views = x | {"skipped": wide[..., 16:32], "z": wide[..., 32:]}
+    pairs = torch.stack([x["skip"], x["skip"]], 1)
+    views = x | {"skipped": wide[..., 16:32], "z": wide[..., 32:], "skip": pairs[:, 0]}
     whole, sliced = (gated_norm(**tensors, gate_first=True, impl="triton") for tensors in (x, views))
     assert torch.equal(whole, sliced)
 
