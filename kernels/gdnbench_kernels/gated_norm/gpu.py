@@ -53,7 +53,7 @@ def backward(
 
     Their partial sums, one for each program, are added in order.
     """
-    dx, dz, no_skip = x.new_empty(x.shape), z.new_empty(z.shape), x.new_empty(0)
+    dx, dz = x.new_empty(x.shape), z.new_empty(z.shape)
     rows, value_dim = rstd.numel(), x.shape[-1]
     tile = _tile(value_dim, BACKWARD_TILE, skip)
     tiles = triton.cdiv(rows, tile["ROWS"])
@@ -78,7 +78,7 @@ def backward(
         **_options(value_dim, gate_first, skip),
         **tile,
     )
-    return dx, dz, add_up(d_weight, weight), no_skip if d_skip is None or skip is None else add_up(d_skip, skip)
+    return dx, dz, add_up(d_weight, weight), x.new_empty(0) if skip is None or d_skip is None else add_up(d_skip, skip)
 
 
 def results(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,24 +37,13 @@ def gated_norm(
     return y
 
 
-def _forward_fake(
-    x: Tensor, z: Tensor, weight: Tensor, eps: float, gate_first: bool, skipped: Tensor | None, skip: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _forward_fake(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return gpu.results(x)
 
 
-def _backward_fake(
-    dy: Tensor,
-    x: Tensor,
-    z: Tensor,
-    weight: Tensor,
-    rstd: Tensor,
-    gate_first: bool,
-    skipped: Tensor | None,
-    skip: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    d_skip = x.new_empty(0) if skip is None else skip.new_empty(skip.shape)
-    return x.new_empty(x.shape), z.new_empty(z.shape), weight.new_empty(weight.shape), d_skip
+def _backward_fake(_: Tensor, x: Tensor, z: Tensor, weight: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    skip = x.new_empty(0) if others[-1] is None else others[-1]
+    return tuple(tensor.new_empty(tensor.shape) for tensor in (x, z, weight, skip))
 
 
 def _save(ctx: Any, arguments: tuple[Any, ...], results: tuple[Tensor, Tensor]) -> None:
