@@ -2,6 +2,8 @@
 
 import functools
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -42,6 +44,28 @@ def beyond(name: str, x: Tensor) -> str | None:
 def pin() -> None:
     """Pin the switches of this process, at the first call and not when a backend is looked at."""
     os.environ.update(PINNED)
+
+
+def narrow(namespace: Mapping[str, Any]) -> tuple[int, int]:
+    """Leave the kernels of a module that time themselves few configurations; return how many of how many.
+
+    Left are those with 2, 4 or 8 warps, three stages and blocks of 64, where a kernel has any. Each that is left is
+    compiled and timed in the first call.
+    """
+    left = listed = 0
+    for kernel in namespace.values():
+        while not hasattr(kernel, "configs") and hasattr(kernel, "fn"):
+            kernel = kernel.fn  # what chooses by arguments stands around what times
+        found = getattr(kernel, "configs", None)
+        if isinstance(found, list) and found:
+            kernel.configs = [configuration for configuration in found if _likely(configuration)] or found
+            left, listed = left + len(kernel.configs), listed + len(found)
+    return left, listed
+
+
+def _likely(configuration: Any) -> bool:
+    blocks = {value for name, value in configuration.kwargs.items() if name in ("BK", "BV", "BS")}
+    return configuration.num_warps in (2, 4, 8) and configuration.num_stages == 3 and blocks <= {64}
 
 
 def what_ran() -> dict[str, str]:

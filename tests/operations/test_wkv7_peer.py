@@ -2,7 +2,8 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType
+from itertools import product
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -61,17 +62,46 @@ def installed(monkeypatch):
     from gdnbench_kernels.wkv7.impl import fla as backend
 
     path = "fla.ops.generalized_delta_rule.dplr.chunk"
-    parts = path.split(".")
-    for i in range(1, len(parts) + 1):
-        monkeypatch.setitem(sys.modules, ".".join(parts[:i]), ModuleType(".".join(parts[:i])))
+    for name in (path, *backend.MODULES):
+        parts = name.split(".")
+        for made in (".".join(parts[:i]) for i in range(1, len(parts) + 1)):
+            monkeypatch.setitem(sys.modules, made, sys.modules.get(made) or ModuleType(made))
+        sys.modules[name].kernel = SimpleNamespace(fn=SimpleNamespace(configs=configurations()))
+    sys.modules["fla"].backends = SimpleNamespace()
     sys.modules[path].ChunkDPLRDeltaRuleFunction = ChunkDPLRDeltaRuleFunction
     monkeypatch.setattr(requirements, "version", lambda distribution: "0.6.0")
     monkeypatch.setattr(requirements, "missing", lambda *args, **wants: None)
     monkeypatch.setattr(backends, "_resolved", set())
     monkeypatch.setattr(backend, "refuses", lambda *tensors: None)
     fla.pin.cache_clear()
+    backend._narrowed.cache_clear()
     yield backend
     fla.pin.cache_clear()
+    backend._narrowed.cache_clear()
+
+
+def configurations():
+    """What a kernel of its lists: blocks, warps and stages, each with each."""
+    return [
+        SimpleNamespace(kwargs={"BK": block}, num_warps=warps, num_stages=stages)
+        for block, warps, stages in product((32, 64, 128), (2, 4, 8, 16, 32), (2, 3, 4))
+    ]
+
+
+def test_its_kernels_are_tuned_over_few_configurations(installed):
+    x = testing.inputs("wkv7", CASE, dtype=torch.float32)
+    wkv7(**x, impl="fla")
+    for name in installed.MODULES:
+        left = [(c.kwargs["BK"], c.num_warps, c.num_stages) for c in sys.modules[name].kernel.fn.configs]
+        assert left == [(64, warps, 3) for warps in (2, 4, 8)]
+    assert installed.what_ran()["configurations"] == f"{3 * len(installed.MODULES)} of {45 * len(installed.MODULES)}"
+
+
+def test_a_kernel_without_such_configurations_keeps_all_of_its_own():
+    only = [SimpleNamespace(kwargs={"BK": 16}, num_warps=16, num_stages=2)]
+    kernel, plain = SimpleNamespace(configs=only), SimpleNamespace(fn=print)
+    assert fla.narrow({"kernel": kernel, "plain": plain, "constant": 64}) == (1, 1)
+    assert kernel.configs == only
 
 
 @pytest.mark.parametrize("state", [True, False])
