@@ -13,12 +13,11 @@ from typing import Any
 import torch
 
 from gdnbench.errors import GdnbenchError
-from gdnbench.version import __version__
+from gdnbench.version import GIVEN_COMMIT, __version__, stated_commit
 
 PACKAGE = Path(__file__).resolve().parent
 DEVICES = ("cpu", "cuda")
 SOURCES = (".py", ".yaml", ".json")
-GIVEN_COMMIT = "GDNBENCH_COMMIT"
 LIBRARIES = (
     "torch", "triton", "numpy", "tokenizers", "transformers", "flash-linear-attention", "fla-core", "flash-qla",
     "tilelang", "flashinfer-python", "mamba-ssm", "causal-conv1d", "flash-attn",
@@ -39,7 +38,7 @@ def describe(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {"gdnbench": __version__, **library_versions()},
         "commit": commit,
-        "commit_source": None if commit is None else GIVEN_COMMIT if os.environ.get(GIVEN_COMMIT) else "git",
+        "commit_source": None if commit is None else GIVEN_COMMIT if stated_commit() else "git",
         "dirty": dirty,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
@@ -117,7 +116,7 @@ def git_state() -> tuple[str | None, bool | None]:
     record says that the commit was stated, and holds the digest of the sources besides.
     """
     root = PACKAGE.parent
-    stated = os.environ.get(GIVEN_COMMIT, "")
+    stated = stated_commit()
     if stated:
         return stated.removesuffix("-dirty"), True if stated.endswith("-dirty") else None
     if not (root / ".git").exists():

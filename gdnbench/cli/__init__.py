@@ -13,7 +13,7 @@ import typer
 
 from gdnbench.cli import benches, checks, machine, parametrization, studies, trained, variants
 from gdnbench.errors import GdnbenchError
-from gdnbench.version import __version__
+from gdnbench.version import __version__, stated_commit
 
 # The commands in the order in which they are listed.
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -77,6 +77,7 @@ def _root(
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit(2)
+    stated_commit()  # a wrong one would else be found when the first record is written
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from gdnbench import environment
+from gdnbench.errors import GdnbenchError
 
 
 @pytest.fixture
@@ -10,7 +11,7 @@ def copied(monkeypatch, tmp_path):
     """The package as on a machine that has its files but no checkout."""
     monkeypatch.setattr(environment, "PACKAGE", tmp_path / "gdnbench")
     monkeypatch.setattr(environment, "git_state", environment.git_state.__wrapped__)
-    monkeypatch.delenv(environment.GIVEN_COMMIT, raising=False)
+    monkeypatch.delenv("GDNBENCH_COMMIT", raising=False)
     return monkeypatch
 
 
@@ -38,3 +39,10 @@ def test_in_a_checkout_git_says_it_unless_it_is_stated(copied, tmp_path):
     assert stated(environment.describe("cpu")) == ("fedcba9", False, "git")
     copied.setenv("GDNBENCH_COMMIT", "0123abc")
     assert stated(environment.describe("cpu")) == ("0123abc", None, "GDNBENCH_COMMIT")
+
+
+@pytest.mark.parametrize("given", ["HEAD", "main", "0123ab", "0123abc-changed", "0123ABC"])
+def test_a_name_is_not_a_commit(copied, given):
+    copied.setenv("GDNBENCH_COMMIT", given)
+    with pytest.raises(GdnbenchError, match=f"^GDNBENCH_COMMIT={given}: not a commit; state 7 to 40 hex"):
+        environment.describe("cpu")
