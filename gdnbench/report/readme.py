@@ -62,7 +62,16 @@ def training_block(records: Sequence[Record]) -> str:
     if not found:
         return EMPTY
     devices = numbers.listed(sorted({str(record.environment.get("device")) for record in timed}))
-    head = ("model", "implementation", "tokens/s", "ours over it", "of floor", "peak memory (GiB)", "first step (s)")
+    head = (
+        "model",
+        "implementation",
+        "tokens/s",
+        "ours over it",
+        "of floor",
+        "peak memory (GiB)",
+        "first step (s)",
+        "commit",
+    )
     lines = [_line(_speed_cells(group, speed)) for group in found for speed in group.speeds]
     sizes = numbers.listed(list(dict.fromkeys(group.size for group in found)))
     return "\n".join([f"Training on {devices}, {sizes}:", "", _line(head), _line("---" for _ in head), *lines])
@@ -84,7 +93,7 @@ def generation_block(records: Sequence[Record]) -> str:
     shown = [g for g in here if g.place[0] in batches and g.place[1] in ends]
     head = (
         "model", "implementation", "batch", "context", "tokens/s", "of floor", "median (ms/token)",
-        "first token (ms)", "peak memory (GiB)",
+        "first token (ms)", "peak memory (GiB)", "commit",
     )  # fmt: skip
     devices = numbers.listed(sorted({str(g.record.environment.get("device")) for g in shown}))
     dtypes = numbers.listed(sorted({str(g.record.spec["dtype"]) for g in shown}))
@@ -118,6 +127,7 @@ def _speed_cells(group: Group, speed: Speed) -> list[str]:
         "–" if speed.of_floor is None else f"{numbers.number(100 * speed.of_floor, 0)}%",
         numbers.number(memory, 1),
         numbers.number(first, 1),
+        record.commit,
     ]
 
 
@@ -133,6 +143,7 @@ def _generation_cells(g: Generation) -> list[str]:
         numbers.number(median, 3),
         numbers.number(first, 1),
         numbers.number(peak, 2),
+        g.record.commit,
     ]
 
 
@@ -169,7 +180,8 @@ def _caption(timings: Timings, by_direction: dict[str, list[Timed]], qk: str) ->
     devices = numbers.listed(sorted({str(record.environment.get("device")) for record in records}))
     dtypes = numbers.listed(sorted({record.spec["dtype"] for record in records}))
     words = "normalized beforehand" if qk == "given" else "normalized by the call"
-    return f"Device time on {devices}, {dtypes}, gates as models start, q and k {words}:"
+    commits = numbers.listed(sorted({record.commit for record in records}))
+    return f"Device time on {devices}, {dtypes}, gates as models start, q and k {words} (gdnbench at {commits}):"
 
 
 def _ms(row: Timed | None) -> str:

@@ -185,6 +185,7 @@ def test_the_readmes_block_says_what_the_records_say(store, tmp_path):
     record = at(store, "gdn")
     row = next(line for line in block.splitlines() if line.startswith("| gdn (controlled) | gdnbench | 1 | 1,024 |"))
     assert f"| {record.metric('tokens_per_s'):,.0f} |" in row
+    assert row.endswith(f"| {record.commit} |")
     assert "rwkv7 (controlled)" not in block, "red: no time"
     path = tmp_path / "README.md"
     path.write_text(f"{GENERATION.begin}\nold\n{GENERATION.end}\n", encoding="utf-8")

@@ -143,6 +143,7 @@ def test_a_set_with_nothing_but_refusals_still_renders(tmp_path):
 
 def test_the_readmes_block_says_what_the_records_say(store):
     block = kernel_block(store.records())
+    assert f"(gdnbench at {store.records()[0].commit}):" in block
     row = next(line for line in block.splitlines() if line.startswith("| 8, 4096, 16, 128, 128 |"))
     ours = [r for r in store.records() if r.spec["impl"] == "triton" and (r.spec["B"], r.spec["T"]) == (8, 4096)]
     (device,) = [

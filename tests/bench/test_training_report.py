@@ -142,6 +142,7 @@ def test_the_readmes_block_says_what_the_records_say(store, tmp_path):
     row = next(line for line in block.splitlines() if line.startswith(f"| {GDN} | fla_eager |"))
     record = next(r for r in store.records() if (r.spec["arch"], r.spec["impl"]) == ("gdn", "fla_eager"))
     assert f"| {record.metric('tokens_per_s'):,.0f} | 1.61 |" in row
+    assert row.endswith(f"| {record.commit} |")
     assert "rwkv7 (controlled)" not in block, "red: no time"
     path = tmp_path / "README.md"
     path.write_text(f"{TRAINING.begin}\nold\n{TRAINING.end}\n", encoding="utf-8")
