@@ -26,7 +26,7 @@ from gdnbench.runs.reproduce import Summary, loss_of
 from gdnbench.runs.reproduce import reproduce as reproduce_runs
 from gdnbench.runs.view import BarsView, PlainView
 from gdnbench.runs.worker import Settings
-from gdnbench.words import are, plural
+from gdnbench.words import are, parametrization, plural
 
 
 def run(
@@ -119,8 +119,7 @@ def write_rules(chosen: Chosen, store: Store) -> None:
     arms = [arm for experiment in chosen.preset.experiments for arm in experiment.arms]
     rules = {}
     for arm in arms:
-        switches = ", ".join(f"{name}={choice}" for name, choice in sorted(arm.switches.items()))
-        title = f"{label(arm.table)}: {arm.table}{f' with {switches}' if switches else ''}"
+        title = f"{label(arm.table)}: {parametrization(arm.table, arm.switches)}"
         rules[title] = rows_as_text(Parametrization(table=arm.table, switches=arm.switches))
     write_text(store.folder / "presets" / f"{chosen.preset.name}.rules.json", json.dumps(rules, indent=1) + "\n")
 

@@ -1,6 +1,6 @@
 """An arm of a comparison: the learning rate it chose, and its mean metrics over seeds at that rate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gdnbench.report.statistics import Interval, t_interval
@@ -8,6 +8,7 @@ from gdnbench.report.study import ArmRuns, finished, log2_lr, seed_of, width_of
 from gdnbench.results import Record
 
 METRIC = "val_loss"
+SPEED = "tokens_per_s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,11 @@ class Choice:
         """Run ids of the chosen runs."""
         return tuple(record.run_id for record in self.chosen)
 
+    @property
+    def at_once(self) -> tuple[int, ...]:
+        """How many runs shared the machine while the chosen ones ran: speeds compare where this is equal."""
+        return tuple(sorted({record.at_once for record in self.chosen}))
+
     def by_seed(self, metric: str) -> dict[int, float]:
         """Return seed -> metric, of the chosen runs that have it."""
         values = {seed_of(record): record.metric(metric) for record in self.chosen}
@@ -49,6 +55,18 @@ class Choice:
     def first(self, metric: str) -> float | None:
         """Return a metric that is equal for all seeds, such as a number of parameters."""
         return next(iter(self.by_seed(metric).values()), None)
+
+
+def comparable(choices: Sequence[Choice], metric: str) -> dict[tuple[int, ...], list[Choice]]:
+    """Return the arms that have a metric, those together whose values of it compare: speeds by who shared the machine.
+
+    The keys are `Choice.at_once`, fewest first; of another metric than a speed there is one group, with an empty key.
+    """
+    groups: dict[tuple[int, ...], list[Choice]] = {}
+    for choice in choices:
+        if choice.by_seed(metric):
+            groups.setdefault(choice.at_once if metric == SPEED else (), []).append(choice)
+    return dict(sorted(groups.items()))
 
 
 def choose(runs: ArmRuns, width: int | None = None) -> Choice:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gdnbench.presets.schema import Experiment
 from gdnbench.report.comparing import Choice
-from gdnbench.report.statistics import Interval, t_interval
+from gdnbench.report.statistics import Interval, position, t_interval
 from gdnbench.report.statistics.bootstrap import document_interval, seed_interval
 from gdnbench.report.study import Study, seed_of
 from gdnbench.results import Record
@@ -56,6 +56,15 @@ class Difference:
     by_document: Interval | None
     by_seed: Interval | None
     runs: tuple[str, ...]
+
+    @property
+    def side(self) -> str:
+        """On which side of zero both intervals lie; undecided where they disagree, pending where one has no limits."""
+        sides = {position(interval, 0.0, 0.0) for interval in (self.by_document, self.by_seed)}
+        if "pending" in sides:
+            return "pending"
+        side = sides.pop() if len(sides) == 1 else "undecided"
+        return "undecided" if side == "inside" else side
 
 
 def reference_of(experiment: Experiment, choices: Sequence[Choice]) -> Choice | None:

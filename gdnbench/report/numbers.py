@@ -118,6 +118,11 @@ def metric_name(metric: str) -> str:
     return METRICS.get(metric, metric.replace("_", " "))
 
 
+def at_a_time(runs: Sequence[int]) -> str:
+    """Return ``one run at a time``, ``2 runs at a time`` or, where runs differ in it, ``1 or 2 runs at a time``."""
+    return "one run at a time" if list(runs) == [1] else f"{listed(list(map(str, runs)), 'or')} runs at a time"
+
+
 def listed(items: Sequence[str], last: str = "and") -> str:
     """Return ``a, b and c``."""
     if len(items) < 2:

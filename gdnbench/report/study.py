@@ -13,6 +13,7 @@ from gdnbench.configuration import canonical_json, from_mapping, read_yaml
 from gdnbench.errors import GdnbenchError
 from gdnbench.presets.schema import OVER_WIDTH, Arm, Experiment, Preset, is_task
 from gdnbench.results import Record, Store
+from gdnbench.words import parametrization
 
 # Kinds whose runs begin with the checkpoint of another run of the experiment.
 CONTINUED = ("horizon", "fine_tune")
@@ -66,6 +67,11 @@ class ArmRuns:
         if self.given is not None:
             return dict(self.given.switches)
         return next((dict(record.spec["parametrization"]["switches"]) for record in (*self.own, *self.records)), {})
+
+    @property
+    def parametrization(self) -> str:
+        """Table with its switches, in words; empty where neither tells."""
+        return parametrization(self.table, self.switches)
 
     def at(self, width: int) -> tuple[Record, ...]:
         """Return the runs of a width."""

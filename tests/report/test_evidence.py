@@ -1,6 +1,7 @@
 """The parts of the report that weigh evidence: each outcome that was planted is what tables and sentences say."""
 
 import csv
+import dataclasses
 import math
 import random
 from types import SimpleNamespace
@@ -201,6 +202,19 @@ def test_documents_show_the_planted_difference_and_who_leads(tmp_path):
         "On wikitext-103 test (out of domain): GDN+μP codes it in fewer bits than Transformer+μP; "
         "Mamba-2 needs more bits than Transformer+μP."
     )
+
+
+def test_a_difference_is_marked_where_seeds_agree_and_not_by_documents_alone(tmp_path):
+    from gdnbench.report.documents import differences
+    from gdnbench.report.tables.documents import documents_table
+
+    study, experiment, choices = compared(tmp_path, {"Transformer+μP": 0.0, "Mamba-2": -0.02})
+    one_seed = [dataclasses.replace(choice, chosen=choice.chosen[:1]) for choice in choices]
+    for arms, tone in ((choices, "good"), (one_seed, "")):
+        found = differences(experiment, arms, study)
+        cells = documents_table(experiment, found, "Transformer+μP").rows[-1].cells[-2:]
+        assert cells[0].interval.high < 0, "over documents it is below zero in both"
+        assert [cell.tone for cell in cells] == [tone, tone]
 
 
 def test_equal_arms_are_not_told_apart(tmp_path):

@@ -103,10 +103,12 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapped
 
 
-def new_figure(rows: int = 1, columns: int = 1, *, height: float, share: bool = True) -> tuple[Figure, list[Axes]]:
-    """Return a figure of the report's width and its axes, row by row."""
+def new_figure(
+    rows: int = 1, columns: int = 1, *, height: float, share: bool = True, heights: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of the report's width and its axes, row by row; ``heights``: of the rows, beside one another."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False)
+    grid = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False, height_ratios=heights)
     return figure, [axis for row in grid for axis in row]
 
 

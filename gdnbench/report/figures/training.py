@@ -1,13 +1,14 @@
 """Training: loss over tokens, and final loss by arm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
-from gdnbench.report.comparing import Choice
+from gdnbench.report import numbers
+from gdnbench.report.comparing import Choice, comparable
 from gdnbench.report.figures.style import arm_styles, colour, new_figure, styled
 from gdnbench.report.study import Study
 
@@ -36,11 +37,25 @@ def training_curves(choices: Sequence[Choice], study: Study) -> Figure:
 
 @styled
 def metric_dots(choices: Sequence[Choice], metric: str, label: str) -> Figure:
-    """Draw one metric by arm: mean with its 95% interval over seeds, and every seed as a faint point."""
-    styled_choices = [(choice, style) for choice, style in zip(choices, _styles(choices)) if choice.by_seed(metric)]
-    shown = [choice for choice, _ in styled_choices]
-    figure, (axis,) = new_figure(height=0.8 + 0.36 * max(2, len(shown)))
-    for place, (choice, (_, hollow)) in enumerate(styled_choices):
+    """Draw one metric by arm: mean with its 95% interval over seeds, and every seed as a faint point.
+
+    Speeds that do not compare have a panel, and an axis, for each number of runs that shared the machine.
+    """
+    hollow = {choice.runs.arm: style[1] for choice, style in zip(choices, _styles(choices))}
+    panels = comparable(choices, metric)
+    sizes = [max(2, len(arms)) for arms in panels.values()]
+    height = 0.1 + 0.7 * len(panels) + 0.36 * sum(sizes)
+    figure, axes = new_figure(len(panels), height=height, share=False, heights=sizes)
+    for axis, (at_once, arms) in zip(axes, panels.items(), strict=True):
+        _dots(axis, arms, metric, hollow)
+        if len(panels) > 1:
+            axis.set_title(numbers.at_a_time(at_once) + (": lower limits" if max(at_once) > 1 else ""))
+    axes[-1].set_xlabel(label)
+    return figure
+
+
+def _dots(axis: Axes, choices: Sequence[Choice], metric: str, hollow: Mapping[str, bool]) -> None:
+    for place, choice in enumerate(choices):
         tone, mean = colour(choice.runs.arch), choice.mean(metric)
         values = list(choice.by_seed(metric).values())
         axis.plot(values, [place + 0.18] * len(values), ".", color=tone, alpha=0.5, markersize=5)
@@ -48,13 +63,11 @@ def metric_dots(choices: Sequence[Choice], metric: str, label: str) -> Figure:
             continue
         if mean.half_width is not None:
             axis.errorbar(mean.mean, place, xerr=mean.half_width, color=tone, capsize=3, linewidth=1.3)
-        axis.plot([mean.mean], [place], "o", color=tone, markerfacecolor="white" if hollow else tone)
-    axis.set_yticks(range(len(shown)), [choice.runs.arm for choice in shown])
-    axis.set_ylim(len(shown) - 0.5, -0.5)
-    axis.set_xlabel(label)
+        axis.plot([mean.mean], [place], "o", color=tone, markerfacecolor="white" if hollow[choice.runs.arm] else tone)
+    axis.set_yticks(range(len(choices)), [choice.runs.arm for choice in choices])
+    axis.set_ylim(len(choices) - 0.5, -0.5)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    return figure
 
 
 def _styles(choices: Sequence[Choice]) -> list[tuple[str, bool]]:

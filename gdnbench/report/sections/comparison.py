@@ -3,22 +3,26 @@
 from collections.abc import Sequence
 
 from gdnbench.presets.schema import Experiment
+from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
-from gdnbench.report.comparing import Choice
+from gdnbench.report.comparing import SPEED, Choice, comparable
 from gdnbench.report.content import Block, Bullets, Figure, Figures, Notice, Text
 from gdnbench.report.cost import costs
 from gdnbench.report.documents import Difference, reference_of
 from gdnbench.report.figures.documents import difference_dots
 from gdnbench.report.figures.training import metric_dots, training_curves
 from gdnbench.report.sections.findings import comparison_sentences
+from gdnbench.report.sections.parametrizations import rule_sentences
 from gdnbench.report.sections.texts import document_sentences, overlap_notices
+from gdnbench.report.statistics.intervals import MIN_SEEDS
 from gdnbench.report.study import Study
 from gdnbench.report.tables.comparison import comparison_table
 from gdnbench.report.tables.cost import cost_table
 from gdnbench.report.tables.documents import documents_table, overlap_table
+from gdnbench.report.tables.rules import stored_rules
 
 LOSS = (("val_loss", "validation loss (nat/token)"), ("bits_per_byte", "bits per byte"))
-SPEED = (("tokens_per_s", "training tokens/s"), ("peak_gib", "peak memory (GiB)"))
+COST = ((SPEED, "training tokens/s"), ("peak_gib", "peak memory (GiB)"))
 
 
 def comparison_blocks(analysis: Analysis) -> list[Block]:
@@ -33,9 +37,10 @@ def comparison_blocks(analysis: Analysis) -> list[Block]:
 def _comparison(experiment: Experiment, choices: list[Choice], analysis: Analysis) -> list[Block]:
     shown = [choice for choice in choices if choice.chosen]
     blocks: list[Block] = [Figures(figures=tuple(_figures(experiment, shown, analysis.study)))]
-    if sentences := comparison_sentences(choices):
+    if sentences := [*comparison_sentences(choices), *rule_sentences(choices, analysis.study)]:
         blocks.append(Bullets(items=tuple(sentences)))
-    blocks += [comparison_table(experiment, choices), cost_table(experiment, costs(experiment, choices))]
+    blocks += [comparison_table(experiment, choices, stored_rules(analysis.study))]
+    blocks.append(cost_table(experiment, costs(experiment, choices)))
     return blocks + _texts(experiment, choices, analysis.texts[experiment.name], analysis.study)
 
 
@@ -48,8 +53,8 @@ def _texts(experiment: Experiment, choices: list[Choice], found: Sequence[Differ
     if any(difference.by_document is not None for difference in found):
         caption = (
             f"{experiment.title or experiment.name}: bits per byte minus those of {arm}, by text. Coloured: 95% "
-            "interval over documents; grey: over seeds (pale: too few for an interval). A lead needs both on one side "
-            "of zero."
+            "interval over documents alone, of these very seeds; grey: over seeds (pale: too few for an interval). A "
+            "lead needs both on one side of zero."
         )
         runs = tuple(sorted({run for difference in found for run in difference.runs}))
         name = f"documents_{experiment.name}".replace("-", "_")
@@ -78,13 +83,28 @@ def _figures(experiment: Experiment, choices: list[Choice], study: Study) -> lis
             runs=runs,
         )
     ]
-    for metric, label in (*LOSS, *SPEED):
+    for metric, label in (*LOSS, *COST):
         measured = [choice for choice in choices if choice.by_seed(metric)]
         if measured:
-            caption = f"{label[0].upper()}{label[1:]} by arm: mean with its 95% interval over seeds; points: seeds."
-            if metric == "tokens_per_s" and any(record.at_once > 1 for choice in measured for record in choice.chosen):
-                caption += " Lower limits: runs shared the machine with others."
-            plot = metric_dots(choices, metric, label)
             own = tuple(sorted({run for choice in measured for run in choice.run_ids}))
+            caption, plot = _caption(choices, metric, label), metric_dots(choices, metric, label)
             figures.append(Figure(name=f"{metric}_{stem}", caption=caption, plot=plot, runs=own))
     return figures
+
+
+def _caption(choices: Sequence[Choice], metric: str, label: str) -> str:
+    """Return what a metric's figure shows, whose values do not compare in it, and which arms it lacks."""
+    few = any(0 < len(choice.by_seed(metric)) < MIN_SEEDS for choice in choices)
+    text = f"{label[0].upper()}{label[1:]} by arm: mean with its 95% interval over seeds"
+    text += f" where there are {MIN_SEEDS}; points: seeds." if few else "; points: seeds."
+    groups = comparable(choices, metric)
+    if len(groups) > 1:
+        text += (
+            " A panel for each number of runs that shared the machine, whose speeds do not compare: a run that shares "
+            "it is slower than alone, by what runs beside it."
+        )
+    elif max(next(iter(groups)), default=1) > 1:
+        text += " Lower limits: runs shared the machine with others, and are slower by what those were."
+    if lacking := [choice.runs.arm for choice in choices if not choice.by_seed(metric)]:
+        text += f" Not measured in the runs shown: {numbers.names(lacking)}."
+    return text

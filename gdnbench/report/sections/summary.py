@@ -132,7 +132,7 @@ def _device(environment: object) -> str:
     device, name = str(info.get("device", "unknown device")), str(info.get("cpu") or "")
     shown = f"{device} ({name})" if device == "cpu" and name else device
     workers, threads = info.get("workers"), info.get("threads")
-    parts = [f"{workers} runs at a time" if workers and workers != 1 else "one run at a time" if workers else ""]
+    parts = [numbers.at_a_time([int(str(workers))]) if workers else ""]
     parts += [f"{threads} threads a run" if threads and threads != 1 else "one thread a run" if threads else ""]
     detail = ", ".join(part for part in parts if part)
     return f"{shown}, {detail}" if detail else shown

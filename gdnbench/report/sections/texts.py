@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from gdnbench.report import numbers
 from gdnbench.report.documents import REPEATED, Difference, Place
-from gdnbench.report.statistics import Interval, position
 from gdnbench.report.study import Study
 from gdnbench.results import Record
 
@@ -23,7 +22,7 @@ def document_sentences(found: Sequence[Difference], reference: str) -> list[str]
         sides: dict[str, list[str]] = {}
         for difference in found:
             if difference.place == place and difference.by_document is not None:
-                sides.setdefault(_side(difference), []).append(difference.choice.runs.arm)
+                sides.setdefault(difference.side, []).append(difference.choice.runs.arm)
         if sides:
             sentences.append(_sentence(place, sides, reference))
     return sentences
@@ -56,16 +55,3 @@ def _sentence(place: Place, sides: dict[str, list[str]], reference: str) -> str:
         if arms := sides.get(side):
             parts.append(f"{numbers.listed(arms)} {one if len(arms) == 1 else several} {rest.format(reference)}")
     return f"On {place.name}: {'; '.join(parts)}."
-
-
-def _side(difference: Difference) -> str:
-    """Return on which side of zero both intervals lie; undecided where they disagree, pending without limits."""
-    sides = {_of(interval) for interval in (difference.by_document, difference.by_seed)}
-    if "pending" in sides:
-        return "pending"
-    return sides.pop() if len(sides) == 1 else "undecided"
-
-
-def _of(value: Interval | None) -> str:
-    place = position(value, 0.0, 0.0)
-    return "undecided" if place == "inside" else place

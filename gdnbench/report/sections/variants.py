@@ -8,7 +8,7 @@ from typing import Any
 from gdnbench.presets.schema import Experiment
 from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
-from gdnbench.report.comparing import Choice
+from gdnbench.report.comparing import SPEED, Choice, comparable
 from gdnbench.report.content import Block, Bullets, Cell, Notice, Row, Section, Table, Text, missing, plain
 from gdnbench.report.sections.summary import data, hardware, matching, what_was_run
 from gdnbench.report.sections.warnings import warnings
@@ -21,7 +21,7 @@ DIFFERENCES = {
     "test_loss": "test loss (nat/token)",
     "bits_per_byte": "bits per byte",
 }
-RATIOS = {"tokens_per_s": "training tokens/s", "peak_gib": "peak memory of training", "state_bytes": "state a sequence"}
+RATIOS = {SPEED: "training tokens/s", "peak_gib": "peak memory of training", "state_bytes": "state a sequence"}
 WORDS = {
     "below": "lower",
     "above": "higher",
@@ -91,9 +91,13 @@ def _rows(variant: Choice, other: Choice) -> list[Row]:
             rows.append(Row(cells=(plain(other.runs.arm), plain(title), *cells), runs=runs))
     for metric, title in RATIOS.items():
         found = paired_difference(_logs(variant.by_seed(metric)), _logs(other.by_seed(metric)))
-        if found is not None:
-            cells = _cells(found, lambda x: numbers.significant(math.exp(x)), WORDS[position(found, 0.0, 0.0)])
-            rows.append(Row(cells=(plain(other.runs.arm), plain(f"{title}, ratio"), *cells), runs=runs))
+        if found is None:
+            continue
+        cells = _cells(found, lambda x: numbers.significant(math.exp(x)), WORDS[position(found, 0.0, 0.0)])
+        if len(comparable((variant, other), metric)) > 1:
+            why = f"no ratio: {numbers.at_a_time(variant.at_once)} beside {numbers.at_a_time(other.at_once)}"
+            cells = (missing(why), plain(""), plain(""), plain(""))
+        rows.append(Row(cells=(plain(other.runs.arm), plain(f"{title}, ratio"), *cells), runs=runs))
     return rows
 
 

@@ -1,10 +1,13 @@
 """A comparison: every arm's budget, chosen rate and losses."""
 
+from collections.abc import Iterable
+
 from gdnbench.presets.schema import Experiment
 from gdnbench.report import numbers
 from gdnbench.report.comparing import Choice
 from gdnbench.report.content import Cell, Row, Table, missing, plain
 from gdnbench.report.tables.cells import bytes_cell, count_cell, interval_cell, scaled_cell
+from gdnbench.report.tables.rules import title_of
 
 # Metrics that not every study measures, with their columns.
 OPTIONAL = {
@@ -18,14 +21,16 @@ OPTIONAL = {
 }
 
 
-def comparison_table(experiment: Experiment, choices: list[Choice]) -> Table:
-    """Return one row an arm; a metric that no arm has gets no column."""
+def comparison_table(experiment: Experiment, choices: list[Choice], rules: Iterable[str] = ()) -> Table:
+    """Return one row an arm; a metric that no arm has gets no column. ``rules``: titles of the stored rules."""
+    titles = list(rules)
     measured = {name: title for name, title in OPTIONAL.items() if any(choice.by_seed(name) for choice in choices)}
     return Table(
         name=f"comparison_{experiment.name}" if experiment.name != "comparison" else "comparison",
         caption=experiment.title or f"Comparison: {experiment.name}",
         columns=(
             "arm",
+            "parametrization",
             "width",
             "parameters",
             "without embedding",
@@ -40,7 +45,10 @@ def comparison_table(experiment: Experiment, choices: list[Choice]) -> Table:
             "perplexity a word",
             *measured.values(),
         ),
-        rows=tuple(_row(choice, list(measured), matched=experiment.match is not None) for choice in choices),
+        rows=tuple(
+            _row(choice, title_of(choice.runs, titles), list(measured), matched=experiment.match is not None)
+            for choice in choices
+        ),
         note=_note(experiment),
     )
 
@@ -57,11 +65,12 @@ def _note(experiment: Experiment) -> str:
     )
 
 
-def _row(choice: Choice, measured: list[str], *, matched: bool) -> Row:
+def _row(choice: Choice, rules: str, measured: list[str], *, matched: bool) -> Row:
     reason = why_missing(choice)
     deviation, epochs = choice.first("match_deviation"), choice.first("epochs")
     cells = (
         plain(choice.runs.arm),
+        plain(rules),
         missing(reason) if choice.width is None else plain(str(choice.width), choice.width),
         count_cell(choice.first("params_total"), reason=reason),
         count_cell(choice.first("params_non_embedding"), reason=reason),

@@ -25,6 +25,7 @@ def cost_table(experiment: Experiment, costs: Sequence[Cost]) -> Table:
             "search, in final runs' cost of one",
             "rate from a smaller width",
             "its loss minus the chosen one's (nat)",
+            "runs at a time",
             "training tokens/s",
             "MFU",
             "peak memory (GiB)",
@@ -34,14 +35,17 @@ def cost_table(experiment: Experiment, costs: Sequence[Cost]) -> Table:
             "Search: the runs of the one seed that tried every rate; its run at the chosen rate is a final run, too. "
             "Hours of the machine: of several runs at a time each counts its share. MFU: FLOPs by the model's formula "
             "over the data sheet's dense bfloat16 peak, where the device's is known; it and tokens/s are lower limits "
-            "where runs shared the machine. Mean ± half-width of the Student t 95% interval over n seeds, left out "
-            "below 3 seeds."
+            "where several runs at a time shared the machine, by what ran beside them, and do not compare with those "
+            "of a run alone; `gdnbench bench train` times models alone. Mean ± half-width of the Student t 95% "
+            "interval over n seeds, left out below 3 seeds."
         ),
     )
 
 
 def _row(cost: Cost) -> Row:
-    reason = "all runs diverged" if cost.choice.diverged and not cost.final.records else numbers.MISSING
+    reason = (
+        "all runs diverged" if cost.choice.diverged and not cost.final.records else "not measured in its final runs"
+    )
     return Row(
         cells=(
             plain(cost.choice.runs.arm),
@@ -54,6 +58,7 @@ def _row(cost: Cost) -> Row:
             _in_runs(cost, reason),
             plain("none named") if cost.transferred is None else plain(numbers.log2_rate(cost.transferred)),
             interval_cell(cost.regret, 4, reason="no run at it" if cost.transferred is not None else "none named"),
+            _sharing(cost, reason),
             scaled_cell(cost.choice.mean("tokens_per_s"), reason=reason),
             _mfu_cell(cost),
             scaled_cell(cost.choice.mean("peak_gib"), reason=reason),
@@ -72,6 +77,14 @@ def _in_runs(cost: Cost, reason: str) -> Cell:
         return missing(reason)
     ratio = cost.search.flops / (cost.final.flops / len(cost.final.records))
     return plain(numbers.number(ratio, 2), ratio)
+
+
+def _sharing(cost: Cost, reason: str) -> Cell:
+    """Return how many runs shared the machine in the final runs."""
+    at_once = cost.choice.at_once
+    if not at_once:
+        return missing(reason)
+    return plain(numbers.listed(list(map(str, at_once)), "or"), at_once[0] if len(at_once) == 1 else None)
 
 
 def _mfu_cell(cost: Cost) -> Cell:

@@ -6,7 +6,7 @@ from gdnbench.presets.schema import Experiment
 from gdnbench.report import numbers
 from gdnbench.report.content import Cell, Row, Table, Tone, missing, plain
 from gdnbench.report.documents import REPEATED, Difference
-from gdnbench.report.statistics import Interval, position
+from gdnbench.report.statistics import Interval
 from gdnbench.report.statistics.bootstrap import MIN_DOCUMENTS
 from gdnbench.report.study import Study
 from gdnbench.report.tables.cells import interval_cell
@@ -24,8 +24,10 @@ def documents_table(experiment: Experiment, found: Sequence[Difference], referen
                 plain(difference.choice.runs.arm),
                 plain(str(difference.documents), difference.documents),
                 interval_cell(difference.level, 4),
-                _difference_cell(difference.by_document, difference.choice.runs.arm == reference),
-                _difference_cell(difference.by_seed, difference.choice.runs.arm == reference),
+                *(
+                    _difference_cell(interval, difference.choice.runs.arm == reference, TONES.get(difference.side, ""))
+                    for interval in (difference.by_document, difference.by_seed)
+                ),
             ),
             runs=difference.runs,
         )
@@ -47,9 +49,9 @@ def documents_table(experiment: Experiment, found: Sequence[Difference], referen
             "Whole documents, each read from its start in windows of the training length. Over documents: n documents "
             "are drawn with replacement, the same for both arms, all seeds in each draw: what other text of this kind "
             "could have shown, without the seeds' variance. Over seeds: Student t interval of the same difference on "
-            "this very text. Both count; a lead is shown where both intervals lie on one side of zero (green: lower). "
-            f"No limits below {MIN_DOCUMENTS} documents or 3 seeds. Repeated: more than {REPEATED:.0%} of a document's "
-            "13-grams stand in the train split."
+            "this very text. Both count: marked are differences whose two intervals lie on one side of zero (green: "
+            f"lower). No limits below {MIN_DOCUMENTS} documents or 3 seeds. Repeated: more than {REPEATED:.0%} of a "
+            "document's 13-grams stand in the train split."
         ),
         wide=(0,),
     )
@@ -80,13 +82,14 @@ def overlap_table(records: Sequence[Record], study: Study) -> Table | None:
         rows=tuple(rows.values()),
         note=(
             "13 words in a row, case and punctuation left out, counted at every position. A model may know repeated "
-            "text by heart; differences between arms are therefore shown without it, too."
+            "text by heart; differences between arms are therefore shown without repeated documents, too, where there "
+            "are any."
         ),
         runs_column=False,
     )
 
 
-def _difference_cell(value: Interval | None, is_reference: bool) -> Cell:
+def _difference_cell(value: Interval | None, is_reference: bool, tone: Tone) -> Cell:
     if is_reference:
         return plain("the reference")
     if value is None:
@@ -94,13 +97,7 @@ def _difference_cell(value: Interval | None, is_reference: bool) -> Cell:
     text = numbers.number(value.mean, 4)
     if value.low is not None and value.high is not None:
         text += f" [{numbers.number(value.low, 4)}, {numbers.number(value.high, 4)}]"
-    return Cell(text=f"{text} (n = {value.n})", value=value.mean, interval=value, tone=TONES.get(_side(value), ""))
-
-
-def _side(value: Interval) -> str:
-    """Return on which side of zero an interval lies wholly."""
-    place = position(value, 0.0, 0.0)
-    return place if place in TONES else ""
+    return Cell(text=f"{text} (n = {value.n})", value=value.mean, interval=value, tone=tone)
 
 
 def _shares(record: Record, study: Study, name: str) -> list[float]:

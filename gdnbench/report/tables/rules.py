@@ -1,9 +1,10 @@
 """The parametrization rules of the set's arms, as they were when it was run."""
 
 import json
+from collections.abc import Iterable, Mapping
 
 from gdnbench.report.content import Row, Table, plain
-from gdnbench.report.study import Study
+from gdnbench.report.study import ArmRuns, Study
 
 HEADINGS = {
     "init": "start",
@@ -15,11 +16,27 @@ HEADINGS = {
 }
 
 
-def rules_table(study: Study) -> Table | None:
-    """Return a row for each role of each parametrization; None where the set has no snapshot of its rules."""
-    rules: dict[str, dict[str, dict[str, str]]] = {}
+Rules = Mapping[str, Mapping[str, str]]
+"""role -> column -> factor, as text."""
+
+
+def stored_rules(study: Study) -> dict[str, Rules]:
+    """Return the rules of each parametrization, by the title that the table gives it."""
+    rules: dict[str, Rules] = {}
     for path in study.snapshots("*.rules.json"):
         rules |= json.loads(path.read_text(encoding="utf-8"))
+    return rules
+
+
+def title_of(runs: ArmRuns, titles: Iterable[str]) -> str:
+    """Return the title of an arm's parametrization in that table; its name where the table has none of it."""
+    name = runs.parametrization
+    return next((title for title in titles if title.endswith(f": {name}")), name)
+
+
+def rules_table(study: Study) -> Table | None:
+    """Return a row for each role of each parametrization; None where the set has no snapshot of its rules."""
+    rules = stored_rules(study)
     if not rules:
         return None
     rows = [

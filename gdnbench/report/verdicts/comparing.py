@@ -4,15 +4,13 @@ import math
 
 from gdnbench.claims import ClaimCard
 from gdnbench.report import numbers
-from gdnbench.report.comparing import METRIC, choose
+from gdnbench.report.comparing import METRIC, SPEED, choose
 from gdnbench.report.decoding import DecodePoint, points
 from gdnbench.report.numbers import decimals, limits, listed, metric_name, number
 from gdnbench.report.statistics import Interval, paired_difference, position, t_interval
 from gdnbench.report.study import Study
 from gdnbench.report.verdicts.verdict import Behaviour, Part, Verdict, enough, pending, rule
 from gdnbench.results import Record
-
-SPEED = "tokens_per_s"
 
 
 def loss_gap(card: ClaimCard, study: Study) -> Verdict:
