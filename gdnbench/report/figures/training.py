@@ -44,7 +44,7 @@ def metric_dots(choices: Sequence[Choice], metric: str, label: str) -> Figure:
     hollow = {choice.runs.arm: style[1] for choice, style in zip(choices, _styles(choices))}
     panels = comparable(choices, metric)
     sizes = [max(2, len(arms)) for arms in panels.values()]
-    height = 0.1 + 0.7 * len(panels) + 0.36 * sum(sizes)
+    height = 0.8 + 0.7 * (len(panels) - 1) + 0.36 * sum(sizes)
     figure, axes = new_figure(len(panels), height=height, share=False, heights=sizes)
     for axis, (at_once, arms) in zip(axes, panels.items(), strict=True):
         _dots(axis, arms, metric, hollow)

@@ -10,6 +10,7 @@ from gdnbench.report.content import Block, Bullets, Figure, Figures, Notice, Tex
 from gdnbench.report.cost import costs
 from gdnbench.report.documents import Difference, reference_of
 from gdnbench.report.figures.documents import difference_dots
+from gdnbench.report.figures.style import arm_styles
 from gdnbench.report.figures.training import metric_dots, training_curves
 from gdnbench.report.sections.findings import comparison_sentences
 from gdnbench.report.sections.parametrizations import rule_sentences
@@ -54,7 +55,7 @@ def _texts(experiment: Experiment, choices: list[Choice], found: Sequence[Differ
         caption = (
             f"{experiment.title or experiment.name}: bits per byte minus those of {arm}, by text. Coloured: 95% "
             "interval over documents alone, of these very seeds; grey: over seeds (pale: too few for an interval). A "
-            "lead needs both on one side of zero."
+            f"lead needs both on one side of zero.{_hollow(choices)}"
         )
         runs = tuple(sorted({run for difference in found for run in difference.runs}))
         name = f"documents_{experiment.name}".replace("-", "_")
@@ -101,10 +102,19 @@ def _caption(choices: Sequence[Choice], metric: str, label: str) -> str:
     if len(groups) > 1:
         text += (
             " A panel for each number of runs that shared the machine, whose speeds do not compare: a run that shares "
-            "it is slower than alone, by what runs beside it."
+            "it is slower than alone, by how much depends on what runs beside it."
         )
     elif max(next(iter(groups)), default=1) > 1:
-        text += " Lower limits: runs shared the machine with others, and are slower by what those were."
+        text += (
+            " Lower limits: runs shared the machine with others, and how much slower that made them depends on those."
+        )
+    text += _hollow(choices)
     if lacking := [choice.runs.arm for choice in choices if not choice.by_seed(metric)]:
         text += f" Not measured in the runs shown: {numbers.names(lacking)}."
     return text
+
+
+def _hollow(choices: Sequence[Choice]) -> str:
+    """Return what hollow marks mean, where arms of these have any."""
+    styles = arm_styles([(choice.runs.arch, choice.runs.table) for choice in choices if choice.chosen])
+    return " Hollow: a standard parametrization." if any(hollow for _, hollow in styles) else ""

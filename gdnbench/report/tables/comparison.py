@@ -50,6 +50,7 @@ def comparison_table(experiment: Experiment, choices: list[Choice], rules: Itera
             for choice in choices
         ),
         note=_note(experiment),
+        wide=(1,),
     )
 
 

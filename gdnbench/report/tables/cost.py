@@ -35,9 +35,9 @@ def cost_table(experiment: Experiment, costs: Sequence[Cost]) -> Table:
             "Search: the runs of the one seed that tried every rate; its run at the chosen rate is a final run, too. "
             "Hours of the machine: of several runs at a time each counts its share. MFU: FLOPs by the model's formula "
             "over the data sheet's dense bfloat16 peak, where the device's is known; it and tokens/s are lower limits "
-            "where several runs at a time shared the machine, by what ran beside them, and do not compare with those "
-            "of a run alone; `gdnbench bench train` times models alone. Mean ± half-width of the Student t 95% "
-            "interval over n seeds, left out below 3 seeds."
+            "where several runs at a time shared the machine (how far below depends on what ran beside them), and do "
+            "not compare with those of a run alone; gdnbench bench train times models alone. Mean ± half-width of the "
+            "Student t 95% interval over n seeds, left out below 3 seeds."
         ),
     )
 
