@@ -19,6 +19,9 @@ from gdnbench_kernels.gpu import hardware, pdl
 from gdnbench_kernels.gpu.activations import sigmoid
 from gdnbench_kernels.launching import launch
 
+VECTOR = tl.constexpr(4)  # words that a thread loads at once
+_INTERPRETED = tl.constexpr(hardware.INTERPRETED)
+
 
 def product(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
     """Run the kernel; see `fused_linear.api.fused_linear`."""
@@ -111,14 +114,15 @@ def fused_linear_kernel(
     constants = read_constants(norm, norm_bias, mix, which, K, NORM, BLOCK)
     pdl.wait(PDL)
     inputs = ()
+    last = program == tl.num_programs(0) - 1  # it has the fewest tiles: it writes what else there is to write
     for b in tl.static_range(B):
         made = make_input(
-            x, add, gate, previous, constants, total, normed, b, program == 0, x_row, add_row, gate_row, previous_row,
+            x, add, gate, previous, constants, total, normed, b, last, x_row, add_row, gate_row, previous_row,
             eps, K, GROUP, GATE_FIRST, BLOCK, weight.dtype.element_ty,
         )  # fmt: skip
         inputs = inputs + (apart(made, BLOCK, PACKED),)
     if source is not None:
-        if program == tl.num_programs(0) - 1:
+        if last:
             copy(source, target, carried)
     # Through shared memory: the compiler lays a ring of STAGES tiles there, which keeps no registers while they come.
     if STAGES > 0:
@@ -128,23 +132,29 @@ def fused_linear_kernel(
             tile = load_tile(words, row, end, rows, K // PACKED, SWIGLU, ROWS, BLOCK // PACKED)
             if AHEAD > 0:
                 prefetch_tile(weight, row + (STAGES + AHEAD) * step, end, rows, K, SWIGLU, ROWS)
-            finish(multiply(tile, inputs, weight.dtype.element_ty), y, row, end, rows, scale, SWIGLU, SQUARED, ROWS)
+            sums = multiply(tile, inputs, weight.dtype.element_ty)
+            finish((sums,), y, row, step, end, rows, scale, SWIGLU, SQUARED, ROWS)
         return
     # A slot of registers is loaded again as soon as it has been used, and never copied, which would wait for loads.
+    # Only then are the sums of all slots finished, together: warps wait for each other there.
     for row in range(first, end, DEPTH * step):
         if row + (DEPTH + AHEAD + LEAD) * step >= end:
             pdl.launch_dependents(PDL)
+        found = ()
         for i in tl.static_range(DEPTH):
             here = row + i * step
+            sums = nothing(tiles[i], inputs)
             # In a branch, lest the compiler mix up tiles, and wait for one before it loads another. Before the load,
             # lest that go to other registers, which would then be copied, and so waited for.
             if here < end:
                 sums = multiply(tiles[i], inputs, weight.dtype.element_ty)
-                finish(sums, y, here, end, rows, scale, SWIGLU, SQUARED, ROWS)
+            found = found + (sums,)
             fresh = load_tile(words, here + DEPTH * step, end, rows, K // PACKED, SWIGLU, ROWS, BLOCK // PACKED)
             tiles = tiles[:i] + (fresh,) + tiles[i + 1 :]
+            end = in_order(end)
             if AHEAD > 0:
                 prefetch_tile(weight, here + (DEPTH + AHEAD) * step, end, rows, K, SWIGLU, ROWS)
+        finish(found, y, row, step, end, rows, scale, SWIGLU, SQUARED, ROWS)
 
 
 @triton.jit
@@ -231,8 +241,27 @@ def apart(blocks, BLOCK: tl.constexpr, PACKED: tl.constexpr):
 
 
 @triton.jit
+def in_order(number):
+    """Return an int32, once all loads before have been asked for: ptxas moves none beyond a barrier of a warp."""
+    if not _INTERPRETED:
+        number = tl.inline_asm_elementwise(
+            "bar.warp.sync 0xffffffff; mov.b32 $0, $1;", "=r,r", [number], dtype=tl.int32, is_pure=False, pack=1
+        )
+    return number
+
+
+@triton.jit
+def nothing(tile, inputs):
+    """Return what `multiply` returns of a tile of zeros."""
+    made = ()
+    for _ in tl.static_range(len(inputs)):
+        made = made + (tl.zeros((tile[0].shape[0], tile[0].shape[1] // VECTOR), tl.float32),)
+    return made
+
+
+@triton.jit
 def multiply(tile, inputs, TYPE: tl.constexpr):
-    """Return products of a tile with every row's input, still to be summed over columns."""
+    """Return products of a tile with every row's input, summed over the columns that a thread has of a load."""
     made = ()
     for b in tl.static_range(len(inputs)):
         sums = tl.zeros(tile[0].shape, tl.float32)
@@ -243,23 +272,42 @@ def multiply(tile, inputs, TYPE: tl.constexpr):
                 sums += odd * inputs[b][i][1][None, :]
             else:
                 sums += tile[i] * inputs[b][i][0][None, :]
-        made = made + (sums,)
+        made = made + (tl.sum(tl.reshape(sums, (sums.shape[0], sums.shape[1] // VECTOR, VECTOR)), 2),)
     return made
 
 
 @triton.jit
-def finish(sums, y, first, end, rows, scale, SWIGLU: tl.constexpr, SQUARED: tl.constexpr, ROWS: tl.constexpr):
-    """Sum over columns, and store what is made of it."""
-    row = first + tl.arange(0, ROWS)
-    for b in tl.static_range(len(sums)):
-        found = tl.sum(sums[b], 1)
+def finish(
+    found, y, first, step, end, rows, scale, SWIGLU: tl.constexpr, SQUARED: tl.constexpr, ROWS: tl.constexpr
+):  # fmt: skip
+    """Sum over columns what `multiply` found of tiles ``step`` rows apart, and store what is made of it."""
+    COUNT: tl.constexpr = triton.next_power_of_2(len(found))
+    tile = tl.arange(0, COUNT)[None, :]
+    row = first + tl.arange(0, ROWS)[:, None] + tile * step
+    here = (row < end) & (tile < len(found))
+    for b in tl.static_range(len(found[0])):
+        sums = tl.sum(beside(found, b, COUNT), 1)
         if SWIGLU:
-            half, up = tl.split(tl.trans(tl.reshape(found, (2, ROWS))))
-            found = half * sigmoid(half) * up
+            half, up = tl.split(tl.permute(tl.reshape(sums, (2, ROWS, COUNT)), (1, 2, 0)))
+            sums = half * sigmoid(half) * up
         if SQUARED:
-            found = tl.maximum(found, 0.0)
-            found = found * found
-        tl.store(y + b * rows + row, (scale * found).to(y.dtype.element_ty), mask=row < end)
+            sums = tl.maximum(sums, 0.0)
+            sums = sums * sums
+        tl.store(y + b * rows + row, (scale * sums).to(y.dtype.element_ty), mask=here)
+
+
+@triton.jit
+def beside(found, b: tl.constexpr, COUNT: tl.constexpr):
+    """Return row b of all tiles, each ``[R, L]``, as one ``[R, L, COUNT]``, filled up with the first."""
+    parts = ()
+    for i in tl.static_range(COUNT):
+        parts = parts + (found[i if i < len(found) else 0][b],)
+    for _ in tl.static_range(COUNT.bit_length() - 1):
+        pairs = ()
+        for i in tl.static_range(len(parts) // 2):
+            pairs = pairs + (tl.join(parts[i], parts[i + len(parts) // 2]),)
+        parts = pairs
+    return tl.reshape(parts[0], (found[0][0].shape[0], found[0][0].shape[1], COUNT))
 
 
 @triton.jit
