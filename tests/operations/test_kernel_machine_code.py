@@ -6,6 +6,7 @@ tested on the GPU.
 """
 
 import json
+import re
 from importlib import resources as files
 
 import pytest
@@ -47,3 +48,15 @@ def test_the_size_that_went_wrong_compiles_to_safe_products(monkeypatch):
     found = {kernel: resources.measure(launch, HOPPER) for kernel, launch in distinct.items()}
     assert [kernel for kernel, taken in found.items() if taken.wgmma_rs or taken.serialized] == []
     assert sum(taken.wgmma_ss > 0 for taken in found.values()) >= 3, "scan, reverse and gradients"
+
+
+def test_a_slot_of_weights_is_asked_for_again_before_the_next_is_multiplied():
+    """Else memory idles while a program of `fused_linear` computes; ptxas moves loads where nothing holds them."""
+    (launch,) = [launch for case, launch in compiled.launches(HOPPER) if case == "fused_linear, plain"]
+    with resources._architecture(HOPPER):
+        code = resources._disassemble(resources._warm_up(launch).asm["cubin"])
+    steps = re.findall(r"LDG\.E\.EF|FFMA", code.partition("ACQBULK")[2])
+    loads = [i for i, step in enumerate(steps) if step != "FFMA"]
+    half = len(loads) // 2
+    assert half >= 4
+    assert loads[half] - loads[half - 1] > len(steps) // 4, "products between the loads of two slots"

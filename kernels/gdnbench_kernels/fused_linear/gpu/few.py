@@ -299,8 +299,8 @@ def finish(
 @triton.jit
 def beside(found, b: tl.constexpr, COUNT: tl.constexpr):
     """Return row b of all tiles, each ``[R, L]``, as one ``[R, L, COUNT]``, filled up with the first."""
-    parts = ()
-    for i in tl.static_range(COUNT):
+    parts = (found[0][b],)
+    for i in tl.static_range(1, COUNT):
         parts = parts + (found[i if i < len(found) else 0][b],)
     for _ in tl.static_range(COUNT.bit_length() - 1):
         pairs = ()
