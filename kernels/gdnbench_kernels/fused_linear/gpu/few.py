@@ -134,27 +134,27 @@ def fused_linear_kernel(
                 prefetch_tile(weight, row + (STAGES + AHEAD) * step, end, rows, K, SWIGLU, ROWS)
             sums = multiply(tile, inputs, weight.dtype.element_ty)
             finish((sums,), y, row, step, end, rows, scale, SWIGLU, SQUARED, ROWS)
-        return
-    # A slot of registers is loaded again as soon as it has been used, and never copied, which would wait for loads.
-    # Only then are the sums of all slots finished, together: warps wait for each other there.
-    for row in range(first, end, DEPTH * step):
-        if row + (DEPTH + AHEAD + LEAD) * step >= end:
-            pdl.launch_dependents(PDL)
-        found = ()
-        for i in tl.static_range(DEPTH):
-            here = row + i * step
-            sums = nothing(tiles[i], inputs)
-            # In a branch, lest the compiler mix up tiles, and wait for one before it loads another. Before the load,
-            # lest that go to other registers, which would then be copied, and so waited for.
-            if here < end:
-                sums = multiply(tiles[i], inputs, weight.dtype.element_ty)
-            found = found + (sums,)
-            fresh = load_tile(words, here + DEPTH * step, end, rows, K // PACKED, SWIGLU, ROWS, BLOCK // PACKED)
-            tiles = tiles[:i] + (fresh,) + tiles[i + 1 :]
-            end = in_order(end)
-            if AHEAD > 0:
-                prefetch_tile(weight, here + (DEPTH + AHEAD) * step, end, rows, K, SWIGLU, ROWS)
-        finish(found, y, row, step, end, rows, scale, SWIGLU, SQUARED, ROWS)
+    else:
+        # A slot of registers is loaded again as soon as it has been used, and never copied, which would wait for loads.
+        # Only then are the sums of all slots finished, together: warps wait for each other there.
+        for row in range(first, end, DEPTH * step):
+            if row + (DEPTH + AHEAD + LEAD) * step >= end:
+                pdl.launch_dependents(PDL)
+            found = ()
+            for i in tl.static_range(DEPTH):
+                here = row + i * step
+                sums = nothing(tiles[i], inputs)
+                # In a branch, lest the compiler mix up tiles, and wait for one before it loads another. Before the
+                # load, lest that go to other registers, which would then be copied, and so waited for.
+                if here < end:
+                    sums = multiply(tiles[i], inputs, weight.dtype.element_ty)
+                found = found + (sums,)
+                fresh = load_tile(words, here + DEPTH * step, end, rows, K // PACKED, SWIGLU, ROWS, BLOCK // PACKED)
+                tiles = tiles[:i] + (fresh,) + tiles[i + 1 :]
+                end = in_order(end)
+                if AHEAD > 0:
+                    prefetch_tile(weight, here + (DEPTH + AHEAD) * step, end, rows, K, SWIGLU, ROWS)
+            finish(found, y, row, step, end, rows, scale, SWIGLU, SQUARED, ROWS)
 
 
 @triton.jit
