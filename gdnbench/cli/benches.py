@@ -10,6 +10,7 @@ import typer
 from gdnbench.cli.options import (
     SEEDS,
     AgainOption,
+    AheadOption,
     BackendOption,
     BudgetOption,
     DepthOption,
@@ -24,7 +25,8 @@ from gdnbench.cli.options import (
     numbers,
     words,
 )
-from gdnbench.cli.output import print_measured, progress
+from gdnbench.cli.output import print_ahead, print_measured, progress
+from gdnbench.errors import GdnbenchError
 
 
 def bench_kernels(
@@ -45,17 +47,17 @@ def bench_kernels(
     seed: Annotated[int, typer.Option(help="seeds the inputs", **SEEDS)] = 0,
     budget_s: BudgetOption = None,
     again: AgainOption = False,
+    plan: AheadOption = False,
     device: MeasuredOption = "cuda",
     json_file: JsonFileOption = None,
     results: ResultsOption = Path("results"),
     set_name: StoreOption = None,
 ) -> None:
     """Check kernels against float64, then time them side by side: ratio to a peer, distance to the floor, memory."""
-    from gdnbench.environment import check_device
     from gdnbench.measure.kernels import grid
     from gdnbench.runs import kernel_summary, kernels
 
-    check_device(device)
+    _check(device, plan=plan, again=again, json_file=json_file)
     options = grid.chosen(
         device=device,
         shapes=shapes,
@@ -71,6 +73,9 @@ def bench_kernels(
         dtype=dtype,
         seed=seed,
     )
+    if plan:
+        print_ahead(kernels.plan(options, results, set_name, first_call=first_call))
+        return
     outcome = kernels.bench(
         options,
         results,
@@ -99,6 +104,7 @@ def bench_train(
     seed: Annotated[int, typer.Option(help="seeds weights and tokens", **SEEDS)] = 0,
     budget_s: BudgetOption = None,
     again: AgainOption = False,
+    plan: AheadOption = False,
     device: MeasuredOption = "cuda",
     mixer: MixerOption = [],
     json_file: JsonFileOption = None,
@@ -106,13 +112,12 @@ def bench_train(
     set_name: StoreOption = None,
 ) -> None:
     """Measure training speed, memory and first step of our models beside the libraries a user would pick instead."""
-    from gdnbench.environment import check_device
     from gdnbench.measure import wanted
     from gdnbench.measure.training import grid
     from gdnbench.models.config import parse_backend
     from gdnbench.runs import training, training_summary
 
-    check_device(device, "bfloat16")
+    _check(device, "bfloat16", plan=plan, again=again, json_file=json_file)
     add_mixers(mixer)
     make = partial(
         grid.cases,
@@ -128,8 +133,12 @@ def bench_train(
         warm=warm,
         seed=seed,
     )
+    cases = wanted.fitting(lambda width: make(width=width), width)
+    if plan:
+        print_ahead(training.plan(cases, results, set_name, profile=profile))
+        return
     outcome = training.bench(
-        wanted.fitting(lambda width: make(width=width), width),
+        cases,
         results,
         set_name,
         profile=profile,
@@ -157,6 +166,7 @@ def bench_decode(
     seed: Annotated[int, typer.Option(help="seeds weights and prompts", **SEEDS)] = 0,
     budget_s: BudgetOption = None,
     again: AgainOption = False,
+    plan: AheadOption = False,
     device: MeasuredOption = "cuda",
     mixer: MixerOption = [],
     json_file: JsonFileOption = None,
@@ -164,13 +174,12 @@ def bench_decode(
     set_name: StoreOption = None,
 ) -> None:
     """Measure generation over batch and context: tokens per second beside the floor, first token, memory, peers."""
-    from gdnbench.environment import check_device
     from gdnbench.measure import wanted
     from gdnbench.measure.decoding import grid
     from gdnbench.models.config import parse_backend
     from gdnbench.runs import decoding, decoding_summary
 
-    check_device(device, "bfloat16")
+    _check(device, "bfloat16", plan=plan, again=again, json_file=json_file)
     add_mixers(mixer)
     asked = grid.Asked(
         device=device,
@@ -186,8 +195,12 @@ def bench_decode(
         backend=None if backend is None else parse_backend(backend),
         seed=seed,
     )
+    cases = wanted.fitting(lambda width: grid.cases(replace(asked, width=width)), width)
+    if plan:
+        print_ahead(decoding.plan(cases, results, set_name))
+        return
     outcome = decoding.bench(
-        wanted.fitting(lambda width: grid.cases(replace(asked, width=width)), width),
+        cases,
         results,
         set_name,
         mixers=mixer,
@@ -197,3 +210,15 @@ def bench_decode(
         say=progress,
     )
     print_measured(decoding_summary.table(outcome.records), outcome, "place")
+
+
+def _check(device: str, dtype: str = "", *, plan: bool, again: bool, json_file: Path | None) -> None:
+    """Raise unless the device is there; to look ahead takes none, and makes no records."""
+    from gdnbench.environment import check_device, check_device_name
+
+    if not plan:
+        check_device(device, dtype)
+    elif again or json_file is not None:
+        raise GdnbenchError("--plan measures nothing: it goes without --again and --json")
+    else:
+        check_device_name(device)

@@ -52,6 +52,9 @@ BudgetOption = Annotated[
     float | None, typer.Option(callback=_not_negative, help="stop before so many seconds are over")
 ]
 AgainOption = Annotated[bool, typer.Option("--again", help="measure what the set already holds, too")]
+AheadOption = Annotated[
+    bool, typer.Option("--plan", help="print what is stored, what is left and how long that may take; measure nothing")
+]
 JsonFileOption = Annotated[
     Path | None, typer.Option("--json", dir_okay=False, help="write the records as flat objects")
 ]

@@ -1,5 +1,6 @@
 """What several commands print: progress, a check's findings, where a report lies, how a measurement ended."""
 
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from gdnbench.errors import GdnbenchError
 
 if TYPE_CHECKING:
     from gdnbench.runs.bench import Outcome
+    from gdnbench.runs.bench_left import Left
 
 
 def progress(line: str) -> None:
@@ -31,6 +33,14 @@ def print_measured(table: Iterable[str], outcome: "Outcome", noun: str) -> None:
         print(line)
     if red := bench_summary.red_sentence(outcome):
         raise GdnbenchError(red)
+
+
+def print_ahead(left: "Left") -> None:
+    """Print what a measurement has left to do, and the command that does it: this one without ``--plan``."""
+    for line in left.lines():
+        print(line)
+    if left.left or left.again:
+        print("go on with:", shlex.join(["gdnbench", *(word for word in sys.argv[1:] if word != "--plan")]))
 
 
 def render_report(results: Path, reports: Path, *sets: str, name: str = "") -> None:

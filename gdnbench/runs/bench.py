@@ -97,13 +97,14 @@ class Book:
         self.environment = environment.describe(device)
         self.outcome = Outcome()
 
-    def stored(self, run_id: str, digest: str) -> Record | None:
-        """Return the stored record of a case if nothing that determines it has changed: sources, machine, libraries.
+    def stored(self, run_id: str, holds: Callable[[Record], bool]) -> Record | None:
+        """Return the stored record of a case if nothing that determines it has changed: machine, libraries, and
+        (which ``holds`` says) sources and settings.
 
         A refusal or a red check is a result too: it would be the same again.
         """
         record = None if self.store is None or self.again else self.store.read(run_id)
-        if record is None or record.source_digest != digest:
+        if record is None or not holds(record):
             return None
         same = all(record.environment.get(key) == self.environment[key] for key in MACHINE)
         return record if same else None

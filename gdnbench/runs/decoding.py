@@ -1,5 +1,6 @@
 """Measuring generation within a budget: a process for each implementation of a model, every record stored at once."""
 
+import functools
 import itertools
 import time
 from collections.abc import Mapping, Sequence
@@ -9,13 +10,13 @@ from typing import Any
 import torch
 
 from gdnbench import environment
-from gdnbench.measure.decoding import expected
+from gdnbench.measure.decoding import expected, grid
 from gdnbench.measure.decoding.case import DecodeCase
 from gdnbench.measure.decoding.fitting import why_too_large
 from gdnbench.measure.kernels.calibration import calibrate, read_bandwidth
 from gdnbench.measure.process import answers
-from gdnbench.results import Record
-from gdnbench.runs import decoding_process
+from gdnbench.results import Record, Store
+from gdnbench.runs import bench_left, decoding_process
 from gdnbench.runs.bench import Book, Budget, Content, Outcome, Say, Start, open_store
 from gdnbench.runs.decoding_process import question
 from gdnbench.runs.decoding_record import measured_content, refused_content
@@ -24,6 +25,8 @@ from gdnbench.runs.sources import decoding_digest
 from gdnbench.words import plural
 
 LIMIT_S = 900.0  # of a process; libraries compile for minutes
+COMMAND = bench_left.Command(name="decode", kind="decode", alike=("impl", "size"))
+WHAT = "speeds of generation"
 
 
 def bench(
@@ -54,10 +57,22 @@ def bench(
         GdnbenchError: the set holds runs of a preset, or nothing could be timed.
     """
     device = cases[0].device
-    store = open_store(root, set_name, "speeds of generation")
-    book = Book("decode", store, device=device, again=again, json_file=json_file)
+    store = open_store(root, set_name, WHAT)
+    book = Book(COMMAND.kind, store, device=device, again=again, json_file=json_file)
     Bench(book, mixers=mixers, budget_s=budget_s, say=say).run(cases)
+    bench_left.leave(COMMAND, _left(_own_grid(device), store), store)
     return book.close()
+
+
+def plan(cases: Sequence[DecodeCase], root: Path, set_name: str | None) -> bench_left.Left:
+    """Return what of the cases is left to measure; leave in the set what is of the bench's own grid. Measure nothing.
+
+    Raises:
+        GdnbenchError: the set holds runs of a preset.
+    """
+    store = open_store(root, set_name, WHAT)
+    bench_left.leave(COMMAND, _left(_own_grid(cases[0].device), store), store)
+    return _left(cases, store)
 
 
 class Bench:
@@ -151,8 +166,30 @@ class Bench:
 
     def _stored(self, case: DecodeCase) -> Record | None:
         """Return the stored record of a case if it was run like this, and still holds."""
-        record = self.book.stored(case.run_id, _digest(case))
-        return record if record is not None and record.spec == case.spec() else None
+        return self.book.stored(case.run_id, functools.partial(_holds, case))
+
+
+@functools.cache
+def _own_grid(device: str) -> tuple[DecodeCase, ...]:
+    return tuple(grid.cases(grid.Asked(device=device)))
+
+
+def _left(cases: Sequence[DecodeCase], store: Store | None) -> bench_left.Left:
+    planned = [
+        bench_left.Planned(
+            run_id=case.run_id,
+            spec=case.spec(),
+            model=f"{case.model.arch} ({case.model.block}) {case.size}",
+            holds=functools.partial(_holds, case),
+        )
+        for case in cases
+    ]
+    return bench_left.count(COMMAND, planned, store, device=cases[0].device)
+
+
+def _holds(case: DecodeCase, record: Record) -> bool:
+    """Say whether a case's record was made by these sources and run like this."""
+    return record.source_digest == _digest(case) and record.spec == case.spec()
 
 
 def _digest(case: DecodeCase) -> str:

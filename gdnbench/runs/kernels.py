@@ -1,6 +1,8 @@
 """Timing kernels within a budget: block after block, every group of records stored as soon as it is measured."""
 
+import functools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,13 +11,16 @@ from gdnbench.errors import GdnbenchError
 from gdnbench.measure.kernels import first_call as processes
 from gdnbench.measure.kernels.calibration import calibrate
 from gdnbench.measure.kernels.case import KernelCase
-from gdnbench.measure.kernels.grid import Block, Options, blocks, without
+from gdnbench.measure.kernels.grid import Block, Options, blocks, chosen, without
 from gdnbench.measure.kernels.measure import Measurement, Refusal, open_block
-from gdnbench.results import Record
+from gdnbench.results import Record, Store
+from gdnbench.runs import bench_left
 from gdnbench.runs.bench import Book, Budget, Content, Outcome, Say, Start, open_store
 from gdnbench.runs.kernel_record import first_call_content, measured_content
 from gdnbench.runs.sources import kernels_digest
 from gdnbench.words import plural
+
+COMMAND = bench_left.Command(name="kernels", kind="kernel", alike=("op", "impl", "timing"))
 
 
 def bench(
@@ -45,13 +50,26 @@ def bench(
         GdnbenchError: the set holds runs of a preset, nothing could be timed, or the GPU fails.
     """
     store = open_store(root, set_name, "kernels")
-    book = Book("kernel", store, device=options.device, again=again, json_file=json_file)
+    book = Book(COMMAND.kind, store, device=options.device, again=again, json_file=json_file)
     run = Bench(options, book, budget_s=budget_s, say=say)
     if first_call:
         run.run_first_calls()
     else:
         run.run()
+    bench_left.leave(COMMAND, _left(chosen(device=options.device), store), store)
     return book.close()
+
+
+def plan(options: Options, root: Path, set_name: str | None, *, first_call: bool = False) -> bench_left.Left:
+    """Return what is left to measure of what is asked for; leave in the set what is of the bench's own grid, which has
+    no first calls. Measure nothing.
+
+    Raises:
+        GdnbenchError: the set holds runs of a preset.
+    """
+    store = open_store(root, set_name, "kernels")
+    bench_left.leave(COMMAND, _left(chosen(device=options.device), store), store)
+    return _left(options, store, first_call)
 
 
 class Bench:
@@ -89,23 +107,17 @@ class Bench:
 
     def run_first_calls(self) -> None:
         """Time the first call of every backend at every shape, each in a process of its own."""
-        for shape in self.options.shapes:
-            for name in self.options.backends:
-                case = KernelCase(
-                    op="gated_delta", impl=name, shape=shape, dtype=self.options.dtype, direction="forward_backward",
-                    timing="first_call", qk_norm="given", gates="default", seed=self.options.seed,
-                    device=self.options.device,
-                )  # fmt: skip
-                if (stored := self._stored(case, None)) is not None:
-                    self.book.take([stored])
-                    continue
-                if not self.budget.allows(name):
-                    self.outcome.left_out.append(f"{case.op} {case.shape} {name} first call")
-                    continue
-                start = Start()
-                found = processes.first_call(case)
-                self.budget.took(name, start.clock)
-                self._keep(case, first_call_content(found), start)
+        for case in _first_calls(self.options):
+            if (stored := self._stored(case, None)) is not None:
+                self.book.take([stored])
+                continue
+            if not self.budget.allows(case.impl):
+                self.outcome.left_out.append(f"{case.op} {case.shape} {case.impl} first call")
+                continue
+            start = Start()
+            found = processes.first_call(case)
+            self.budget.took(case.impl, start.clock)
+            self._keep(case, first_call_content(found), start)
 
     def _block(self, block: Block) -> bool:
         """Measure a block; return whether the budget lasted."""
@@ -147,12 +159,47 @@ class Bench:
 
     def _stored(self, case: KernelCase, peer: KernelCase | None) -> Record | None:
         """Return the stored record of a case if it still holds, and was compared with the peer that is asked for."""
-        record = self.book.stored(case.run_id, self.digest)
-        compared = "" if peer is None or peer == case else peer.name
-        return None if record is None or record.data["peer"] != compared else record
+        return self.book.stored(case.run_id, functools.partial(_holds, case, peer))
 
     def _keep(self, case: KernelCase, content: Content, start: Start) -> None:
         self.book.keep(case.run_id, case.spec(), content, start, digest=self.digest, backends={case.op: case.impl})
+
+
+def _first_calls(options: Options) -> list[KernelCase]:
+    return [
+        KernelCase(
+            op="gated_delta", impl=name, shape=shape, dtype=options.dtype, direction="forward_backward",
+            timing="first_call", qk_norm="given", gates="default", seed=options.seed, device=options.device,
+        )
+        for shape in options.shapes
+        for name in options.backends
+    ]  # fmt: skip
+
+
+def _left(options: Options, store: Store | None, first_call: bool = False) -> bench_left.Left:
+    asked: Sequence[tuple[KernelCase, KernelCase | None]] = (
+        [(case, None) for case in _first_calls(options)]
+        if first_call
+        else [
+            (case, None if group.peer is None else group.cases[group.peer])
+            for block in blocks(options)
+            for group in block.groups
+            for case in group.cases
+        ]
+    )
+    planned = [
+        bench_left.Planned(
+            run_id=case.run_id, spec=case.spec(), model=case.op, holds=functools.partial(_holds, case, peer)
+        )
+        for case, peer in asked
+    ]
+    return bench_left.count(COMMAND, planned, store, device=options.device)
+
+
+def _holds(case: KernelCase, peer: KernelCase | None, record: Record) -> bool:
+    """Say whether a case's record was made by these sources, and compared with the peer that is asked for."""
+    compared = "" if peer is None or peer == case else peer.name
+    return record.source_digest == kernels_digest() and record.data["peer"] == compared
 
 
 def _brief(measured: Measurement) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,11 @@ from gdnbench.configuration import from_mapping
 from gdnbench.errors import GdnbenchError
 from gdnbench.measure.kernels.calibration import calibrate
 from gdnbench.measure.process import Answer, ask, empty_caches
+from gdnbench.measure.training import grid
 from gdnbench.measure.training.case import TrainingCase
 from gdnbench.measure.training.stepping import Stepped
-from gdnbench.results import Record
-from gdnbench.runs import training_process
+from gdnbench.results import Record, Store
+from gdnbench.runs import bench_left, training_process
 from gdnbench.runs.bench import Book, Budget, Content, Outcome, Say, Start, open_store
 from gdnbench.runs.sources import training_digest
 from gdnbench.runs.training_process import question
@@ -23,6 +25,8 @@ from gdnbench.runs.training_record import measured_content, refused_content
 from gdnbench.runs.training_summary import brief
 
 LIMIT_S = 900.0  # of a process; flash-linear-attention compiles for minutes
+COMMAND = bench_left.Command(name="train", kind="train_throughput", alike=("impl", "caches"))
+WHAT = "training speeds"
 
 
 def bench(
@@ -56,12 +60,24 @@ def bench(
     """
     if profile:
         check_profile(cases[0].device)
-    book = Book(
-        "train_throughput", open_store(root, set_name, "training speeds"), device=cases[0].device, again=again,
-        json_file=json_file,
-    )  # fmt: skip
+    device, store = cases[0].device, open_store(root, set_name, WHAT)
+    book = Book(COMMAND.kind, store, device=device, again=again, json_file=json_file)
     Bench(book, profile=profile, mixers=mixers, budget_s=budget_s, say=say).run(cases)
+    _leave(store, device, profile)
     return book.close()
+
+
+def plan(cases: Sequence[TrainingCase], root: Path, set_name: str | None, *, profile: bool = False) -> bench_left.Left:
+    """Return what of the cases is left to measure; leave in the set what is of the bench's own grid. Measure nothing.
+
+    Raises:
+        GdnbenchError: the set holds runs of a preset, or a profile is asked for on a CPU.
+    """
+    device, store = cases[0].device, open_store(root, set_name, WHAT)
+    if profile:
+        check_profile(device)
+    _leave(store, device, profile)
+    return _left(cases, store, profile)
 
 
 def check_profile(device: str) -> None:
@@ -144,11 +160,39 @@ class Bench:
 
     def _stored(self, case: TrainingCase) -> Record | None:
         """Return the stored record of a case if it was run like this, still holds, and has the profile asked for."""
-        record = self.book.stored(case.run_id, _digest(case))
-        if record is None or record.spec != case.spec():
-            return None
-        lacking = self.profile and record.metric("step_ms") and not record.data["profiled"]
-        return None if lacking else record
+        return self.book.stored(case.run_id, functools.partial(_holds, case, self.profile))
+
+
+@functools.cache
+def _own_grid(device: str) -> tuple[TrainingCase, ...]:
+    return tuple(grid.cases(device=device))
+
+
+def _leave(store: Store | None, device: str, profile: bool) -> None:
+    """Store what is left of the bench's own grid, with profiles where the set has some."""
+    profiled = store is not None and any(record.data.get("profiled") for record in store.records())
+    bench_left.leave(COMMAND, _left(_own_grid(device), store, profile or profiled), store)
+
+
+def _left(cases: Sequence[TrainingCase], store: Store | None, profile: bool) -> bench_left.Left:
+    planned = [
+        bench_left.Planned(
+            run_id=case.run_id,
+            spec=case.spec(),
+            model=f"{case.model.arch} ({case.model.block})",
+            holds=functools.partial(_holds, case, profile),
+        )
+        for case in cases
+    ]
+    option = "--profile" if profile else ""
+    return bench_left.count(COMMAND, planned, store, device=cases[0].device, option=option)
+
+
+def _holds(case: TrainingCase, profile: bool, record: Record) -> bool:
+    """Say whether a case's record was made by these sources, run like this, and has the profile asked for."""
+    if record.source_digest != _digest(case) or record.spec != case.spec():
+        return False
+    return not (profile and record.metric("step_ms") and not record.data["profiled"])
 
 
 def _caches(case: TrainingCase) -> contextlib.AbstractContextManager[Mapping[str, str]]:

@@ -33,7 +33,7 @@ def generation_sections(study: Study, command: str) -> tuple[Section, ...]:
         ),
         Section(anchor="speed", title="3. Speed and memory over batch and context", blocks=_speed(found)),
         Section(anchor="prompts", title="4. Prompts", blocks=_prompts(found)),
-        reproduction(5, study.generations, command, measured),
+        reproduction(5, study, study.generations, command, measured),
         Section(anchor="runs", title=f"Appendix: {NOUN}s", blocks=(generation_runs_table(study.generations),)),
     )
 

@@ -27,7 +27,7 @@ def kernel_sections(study: Study, command: str) -> tuple[Section, ...]:
         Section(anchor="summary", title="1. Summary", blocks=_summary(study, timings)),
         Section(anchor="delta", title="2. Gated delta rule", blocks=_delta(study, timings)),
         Section(anchor="rest", title="3. Decode step, gating, first call, other mixers", blocks=_rest(timings)),
-        reproduction(4, study.kernels, command, f"gdnbench bench kernels --set {study.name}"),
+        reproduction(4, study, study.kernels, command, f"gdnbench bench kernels --set {study.name}"),
         Section(anchor="runs", title="Appendix: timings", blocks=(kernel_runs_table(study.kernels),)),
     )
 

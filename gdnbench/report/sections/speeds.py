@@ -21,7 +21,7 @@ def speed_sections(study: Study, command: str) -> tuple[Section, ...]:
         Section(anchor="summary", title="1. Summary", blocks=_summary(study, found)),
         Section(anchor="speed", title="2. Training speed", blocks=_speed(found)),
         Section(anchor="parts", title="3. Where a step's time goes", blocks=_parts(study, found)),
-        reproduction(4, study.speeds, command, measured),
+        reproduction(4, study, study.speeds, command, measured),
         Section(anchor="runs", title="Appendix: training speeds", blocks=(speed_runs_table(study.speeds),)),
     )
 

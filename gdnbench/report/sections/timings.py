@@ -10,7 +10,9 @@ from gdnbench.report.content import Block, Bullets, Code, Heading, Notice, Secti
 from gdnbench.report.kernels import roofs
 from gdnbench.report.sections.reproduce import environments_table
 from gdnbench.report.study import Study
+from gdnbench.report.tables.left import bench_left, bench_left_table
 from gdnbench.results import Record
+from gdnbench.words import are
 
 NOTES = "notes.yaml"  # in the set's folder: a name, such as a kernel's at a shape -> a sentence
 
@@ -33,8 +35,14 @@ def held(study: Study, records: Sequence[Record], noun: str) -> Text:
 
 
 def qualified(study: Study, records: Sequence[Record], noun: str) -> list[Notice]:
-    """Return what qualifies the numbers: red checks, mixed sources or machines, changed trees."""
+    """Return what qualifies the numbers: what is not measured, red checks, mixed sources or machines, changed trees."""
     texts = []
+    for content in bench_left(study, records[0].kind):
+        left = sum(row["measurements"] for row in content["rows"])
+        texts.append(
+            f"This set is not complete: {left} of {numbers.plural(left + content['stored'], 'measurement')} of the "
+            f"bench {are(left)} left; a table below lists them with the command."
+        )
     if wrong := [record.run_id for record in records if record.data.get("correct") is False]:
         texts.append(f"The check is red, and no time is shown, for {numbers.listed(wrong[:5])}{_more(wrong)}.")
     if broken := [record.run_id for record in records if record.outcome == "failed"]:
@@ -67,8 +75,14 @@ def noted(study: Study, names: Iterable[str], heading: str, unexplained: str) ->
     return blocks
 
 
-def reproduction(number: int, records: Sequence[Record], command: str, measured: str) -> Section:
-    """Return the section on how to make a page again, by its command and the one that stored its records."""
+def reproduction(number: int, study: Study, records: Sequence[Record], command: str, measured: str) -> Section:
+    """Return the section on how to make a page again, by its command and the one that stored its records, and on what
+    is left to measure."""
+    kind = records[0].kind
+    blocks: list[Block] = []
+    if left := bench_left_table(study, kind):
+        blocks = [left, Text(text="What is left is measured by:")]
+        blocks += [Code(text=content["command"]) for content in bench_left(study, kind)]
     return Section(
         anchor="reproduce",
         title=f"{number}. How to reproduce this page",
@@ -78,6 +92,7 @@ def reproduction(number: int, records: Sequence[Record], command: str, measured:
             Text(text="from records that were stored by:"),
             Code(text=measured),
             environments_table(records),
+            *blocks,
         ),
     )
 

@@ -1,4 +1,4 @@
-"""What the presets of a set have left to run, what it takes, and the command that runs it."""
+"""What the presets, or the bench, of a set have left to run, what it takes, and the command that runs it."""
 
 import json
 from collections.abc import Iterator
@@ -45,6 +45,44 @@ def _snapshots(study: Study, preset: Preset) -> Iterator[tuple[str, dict[str, An
         yield path.parent.parent.name, json.loads(path.read_text(encoding="utf-8"))
 
 
+def bench_left_table(study: Study, kind: str) -> Table | None:
+    """Return a row for each model and implementation that a bench has left; None where that is nothing or not known.
+
+    Args:
+        study: the set.
+        kind: of the bench's records.
+    """
+    contents = bench_left(study, kind)
+    if not contents:
+        return None
+    again, stored = (sum(content[name] for content in contents) for name in ("again", "stored"))
+    more = (
+        f" It also measures again {again} of the {stored} that the set holds: other code or settings measured them."
+        if again
+        else ""
+    )
+    return Table(
+        name="left",
+        caption="What is left to measure",
+        columns=("model or operation", "implementation", "measurements", "expected minutes"),
+        rows=tuple(_bench_row(row) for content in contents for row in content["rows"]),
+        note=(
+            "What the command below measures by default and the set lacked when it was last counted, by the bench at "
+            "its end or by --plan; other sizes or settings, warm caches for one, are other measurements. Expected: "
+            "what stored ones of the same implementation took on average, without what is done once for many "
+            f"(calibration, checks of kernels); – where none is stored.{more}"
+        ),
+        runs_column=False,
+    )
+
+
+def bench_left(study: Study, kind: str) -> list[dict[str, Any]]:
+    """Return what each set says that a bench has left of its own grid, where it has something left."""
+    paths = [store.folder / f"{kind}.left.json" for store in study.stores]
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    return [content for content in contents if content["rows"]]
+
+
 def command(preset: Preset, experiment: str, name: str) -> str:
     """Return the command that runs an experiment of a preset into a set; places of files are to be filled in."""
     known = {entry.name: entry for entry in preset.experiments}
@@ -69,6 +107,18 @@ def _row(preset: Preset, row: dict[str, Any], name: str) -> Row:
             plain(str(row["following"]), row["following"]),
             plain(numbers.significant(hours), hours),
             plain(command(preset, row["experiment"], name)),
+        )
+    )
+
+
+def _bench_row(row: dict[str, Any]) -> Row:
+    minutes = None if row["seconds"] is None else row["seconds"] / 60
+    return Row(
+        cells=(
+            plain(row["model"]),
+            plain(row["impl"]),
+            plain(str(row["measurements"]), row["measurements"]),
+            plain("–") if minutes is None else plain(numbers.significant(minutes, 2), minutes),
         )
     )
 
