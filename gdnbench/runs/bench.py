@@ -165,11 +165,21 @@ class Book:
         return self.outcome
 
 
-def open_store(root: Path, set_name: str | None, what: str) -> Store | None:
-    """Return the store of a set for timings of ``what``, or None without a set; raise for a set of a preset's runs."""
-    store = None if set_name is None else Store(root, set_name)
-    if store is not None and (store.folder / "presets").exists():
-        raise GdnbenchError(f"--set {set_name}: {store.folder} holds runs of a preset; {what} need a set of their own")
+def open_store(root: Path, set_name: str | None, kind: str, what: str) -> Store | None:
+    """Return the store of a set for timings of a ``kind``, or None without a set.
+
+    Raises:
+        GdnbenchError: the set holds something else, runs of a preset or another kind's timings, of which no page could
+            be made; ``what`` names the timings in the message.
+    """
+    if set_name is None:
+        return None
+    store = Store(root, set_name)
+    others = sorted({record.kind for record in store.records()} - {kind})
+    runs = (store.folder / "presets").exists()
+    if runs or others:
+        held = "runs of a preset" if runs else f"records of kind {' and '.join(others)}"
+        raise GdnbenchError(f"--set {set_name}: {store.folder} holds {held}; {what} need a set of their own")
     return store
 
 

@@ -64,6 +64,7 @@ class Left:
         device: ``cpu`` or ``cuda``.
         rows: in the bench's order.
         again: how many stored ones the command measures again, since other code or settings measured them.
+        again_s: seconds that these are expected to take; a refusal tells none.
         damaged: what in the set could not be read, in words.
     """
 
@@ -71,6 +72,7 @@ class Left:
     device: str
     rows: tuple[Row, ...]
     again: int
+    again_s: float = 0.0
     damaged: tuple[str, ...] = ()
 
     @property
@@ -95,12 +97,14 @@ class Left:
             f"{plural(self.stored + self.left, 'measurement')} on {self.device}; {self.stored} stored{again}, "
             f"{self.left} left",
         ]
-        if not self.left:
-            return lines
-        expected = f"expected: {minutes:,.1f} min for {told} of them, as stored ones of the same implementation took"
-        unknown = self.left - told
-        lines += [expected] if told else []
-        return [*lines, f"nothing stored tells how long {unknown} take"] if unknown else lines
+        as_stored = "as stored ones of the same implementation took"
+        if told:
+            lines.append(f"expected: {minutes:,.1f} min for {told} of those left, {as_stored}")
+        if self.left > told:
+            lines.append(f"nothing stored tells the time of {self.left - told} of those left")
+        if self.again:
+            lines.append(f"expected besides: {self.again_s / 60:,.1f} min for those measured again, {as_stored}")
+        return lines
 
     def text(self) -> str:
         """Return the content of the file for the report: only what is left."""
@@ -130,6 +134,7 @@ def count(command: Command, planned: Iterable[Planned], store: Store | None, *, 
     for one in planned:
         groups.setdefault((one.model, str(one.spec["impl"])), []).append(one)
     found = [(one, records.get(one.run_id)) for group in groups.values() for one in group]
+    again = [one for one, record in found if record is not None and not one.holds(record)]
     parts = [f"gdnbench bench {command.name}", *([] if store is None else [f"--set {store.name}"])]
     parts += [f"--device {device}"] if device != "cuda" else []
     return Left(
@@ -139,14 +144,19 @@ def count(command: Command, planned: Iterable[Planned], store: Store | None, *, 
             _row(model, impl, [one for one in group if one.run_id not in records], len(group), command.alike, took)
             for (model, impl), group in groups.items()
         ),
-        again=sum(record is not None and not one.holds(record) for one, record in found),
+        again=len(again),
+        again_s=sum(took.get(_like(one.spec, command.alike), 0.0) for one in again),
         damaged=() if store is None else tuple(store.damaged),
     )
 
 
 def leave(command: Command, left: Left, store: Store | None) -> None:
-    """Store what is left of a bench's own grid beside the set's runs, for the report; nothing without a set."""
-    if store is not None:
+    """Store what is left of a bench's own grid beside the set's runs, for the report; nothing without a set, or where
+    all that the set holds is of another device: its page is not about this one."""
+    if store is None:
+        return
+    held = {record.spec["device"] for record in store.records() if record.kind == command.kind}
+    if not held or left.device in held:
         write_text(store.folder / f"{command.kind}.left.json", left.text())
 
 

@@ -25,7 +25,7 @@ from gdnbench.runs.sources import decoding_digest
 from gdnbench.words import plural
 
 LIMIT_S = 900.0  # of a process; libraries compile for minutes
-COMMAND = bench_left.Command(name="decode", kind="decode", alike=("impl", "size"))
+COMMAND = bench_left.Command(name="decode", kind="decode", alike=("device", "impl", "size"))
 WHAT = "speeds of generation"
 
 
@@ -54,10 +54,10 @@ def bench(
         say: told of progress, a line at a time.
 
     Raises:
-        GdnbenchError: the set holds runs of a preset, or nothing could be timed.
+        GdnbenchError: the set holds something else, or nothing could be timed.
     """
     device = cases[0].device
-    store = open_store(root, set_name, WHAT)
+    store = open_store(root, set_name, COMMAND.kind, WHAT)
     book = Book(COMMAND.kind, store, device=device, again=again, json_file=json_file)
     Bench(book, mixers=mixers, budget_s=budget_s, say=say).run(cases)
     bench_left.leave(COMMAND, _left(_own_grid(device), store), store)
@@ -68,9 +68,9 @@ def plan(cases: Sequence[DecodeCase], root: Path, set_name: str | None) -> bench
     """Return what of the cases is left to measure; leave in the set what is of the bench's own grid. Measure nothing.
 
     Raises:
-        GdnbenchError: the set holds runs of a preset.
+        GdnbenchError: the set holds something else.
     """
-    store = open_store(root, set_name, WHAT)
+    store = open_store(root, set_name, COMMAND.kind, WHAT)
     bench_left.leave(COMMAND, _left(_own_grid(cases[0].device), store), store)
     return _left(cases, store)
 

@@ -20,7 +20,7 @@ from gdnbench.runs.kernel_record import first_call_content, measured_content
 from gdnbench.runs.sources import kernels_digest
 from gdnbench.words import plural
 
-COMMAND = bench_left.Command(name="kernels", kind="kernel", alike=("op", "impl", "timing"))
+COMMAND = bench_left.Command(name="kernels", kind="kernel", alike=("device", "op", "impl", "timing"))
 
 
 def bench(
@@ -47,9 +47,9 @@ def bench(
         say: told of progress, a line at a time.
 
     Raises:
-        GdnbenchError: the set holds runs of a preset, nothing could be timed, or the GPU fails.
+        GdnbenchError: the set holds something else, nothing could be timed, or the GPU fails.
     """
-    store = open_store(root, set_name, "kernels")
+    store = open_store(root, set_name, COMMAND.kind, "kernels")
     book = Book(COMMAND.kind, store, device=options.device, again=again, json_file=json_file)
     run = Bench(options, book, budget_s=budget_s, say=say)
     if first_call:
@@ -65,9 +65,9 @@ def plan(options: Options, root: Path, set_name: str | None, *, first_call: bool
     no first calls. Measure nothing.
 
     Raises:
-        GdnbenchError: the set holds runs of a preset.
+        GdnbenchError: the set holds something else.
     """
-    store = open_store(root, set_name, "kernels")
+    store = open_store(root, set_name, COMMAND.kind, "kernels")
     bench_left.leave(COMMAND, _left(chosen(device=options.device), store), store)
     return _left(options, store, first_call)
 

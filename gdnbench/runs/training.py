@@ -25,7 +25,7 @@ from gdnbench.runs.training_record import measured_content, refused_content
 from gdnbench.runs.training_summary import brief
 
 LIMIT_S = 900.0  # of a process; flash-linear-attention compiles for minutes
-COMMAND = bench_left.Command(name="train", kind="train_throughput", alike=("impl", "caches"))
+COMMAND = bench_left.Command(name="train", kind="train_throughput", alike=("device", "impl", "caches"))
 WHAT = "training speeds"
 
 
@@ -56,11 +56,11 @@ def bench(
         say: told of progress, a line at a time.
 
     Raises:
-        GdnbenchError: the set holds runs of a preset, a profile is asked for on a CPU, or nothing could be timed.
+        GdnbenchError: the set holds something else, a profile is asked for on a CPU, or nothing could be timed.
     """
     if profile:
         check_profile(cases[0].device)
-    device, store = cases[0].device, open_store(root, set_name, WHAT)
+    device, store = cases[0].device, open_store(root, set_name, COMMAND.kind, WHAT)
     book = Book(COMMAND.kind, store, device=device, again=again, json_file=json_file)
     Bench(book, profile=profile, mixers=mixers, budget_s=budget_s, say=say).run(cases)
     _leave(store, device, profile)
@@ -71,9 +71,9 @@ def plan(cases: Sequence[TrainingCase], root: Path, set_name: str | None, *, pro
     """Return what of the cases is left to measure; leave in the set what is of the bench's own grid. Measure nothing.
 
     Raises:
-        GdnbenchError: the set holds runs of a preset, or a profile is asked for on a CPU.
+        GdnbenchError: the set holds something else, or a profile is asked for on a CPU.
     """
-    device, store = cases[0].device, open_store(root, set_name, WHAT)
+    device, store = cases[0].device, open_store(root, set_name, COMMAND.kind, WHAT)
     if profile:
         check_profile(device)
     _leave(store, device, profile)
@@ -169,8 +169,9 @@ def _own_grid(device: str) -> tuple[TrainingCase, ...]:
 
 
 def _leave(store: Store | None, device: str, profile: bool) -> None:
-    """Store what is left of the bench's own grid, with profiles where the set has some."""
-    profiled = store is not None and any(record.data.get("profiled") for record in store.records())
+    """Store what is left of the bench's own grid, with profiles where the set has some of this device."""
+    records = [] if store is None else store.records()
+    profiled = any(record.data.get("profiled") and record.spec["device"] == device for record in records)
     bench_left.leave(COMMAND, _left(_own_grid(device), store, profile or profiled), store)
 
 

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from gdnbench.errors import GdnbenchError
 from gdnbench.measure.kernels.case import Shape
 from gdnbench.measure.training.grid import cases
 from gdnbench.report import render
-from gdnbench.results import Store
 from gdnbench.runs import bench_left, kernels, training
 from tests.bench import planted
 from tests.bench.planted_training import Planter, full_set
@@ -86,7 +86,9 @@ def test_a_set_without_the_file_has_no_table(part, tmp_path):
 
 def test_a_record_of_these_sources_and_settings_is_not_measured_again(part, tmp_path):
     (case,) = cases(device="cuda", archs=["gdn"], impls=["gdnbench"])
-    assert training.plan([case], tmp_path, NAME).again == 1
+    changed = training.plan([case], tmp_path, NAME)
+    assert (changed.again, changed.again_s) == (1, 60.0)
+    assert "expected besides: 1.0 min for those measured again" in changed.lines()[-1]
     record = part.read(case.run_id)
     part.write(dataclasses.replace(record, source_digest=training.training_digest(case.model)))
     assert training.plan([case], tmp_path, NAME).again == 0
@@ -112,8 +114,19 @@ def test_kernels_side_by_side_share_their_seconds(tmp_path):
     ]  # fmt: skip
 
 
-def test_another_kind_of_record_in_the_set_does_not_count(tmp_path):
+def test_a_set_of_another_kind_is_refused_before_anything_is_written(tmp_path):
+    """A page is of one kind."""
     planter = planted.Planter(tmp_path, NAME)
     planter.refused(planter.case("fla"), "not installed")
-    left = training.plan(cases(device="cuda"), tmp_path, NAME)
-    assert (left.stored, Store(tmp_path, NAME).damaged) == (0, [])
+    with pytest.raises(GdnbenchError, match="holds records of kind kernel; training speeds need a set of their own"):
+        training.plan(cases(device="cuda"), tmp_path, NAME)
+    assert not (tmp_path / NAME / "train_throughput.left.json").exists()
+
+
+def test_a_look_at_another_device_expects_nothing_of_this_one_and_leaves_its_page_alone(tmp_path):
+    full_set(tmp_path)
+    training.plan(cases(device="cuda"), tmp_path, NAME)
+    before = content(tmp_path)
+    other = training.plan(cases(device="cpu"), tmp_path, NAME)
+    assert other.left and all(row.seconds is None for row in other.rows)
+    assert content(tmp_path) == before

@@ -71,7 +71,7 @@ def test_a_bench_leaves_what_is_left_at_its_end_and_at_that_of_its_budget(bench,
     assert where == ("transformer (controlled)", "gdnbench") and row["measurements"] == 1
     assert row["seconds"] is not None, "as gdn took"
     ahead = bench("--plan")
-    assert "2 measurements on cpu; 1 stored, 1 left" in ahead.out and "1 of them" in ahead.out
+    assert "2 measurements on cpu; 1 stored, 1 left" in ahead.out and "1 of those left" in ahead.out
     assert bench().code == 0
     assert left(tmp_path) == {}
     done = bench("--plan").out
