@@ -36,6 +36,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_json(path: Path) -> Any:
+    """Read a JSON file that a command wrote beside a set's runs; raise `GdnbenchError` naming the file and place."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GdnbenchError(
+            f"{path}: not readable as JSON: {error}; remove it, and the command that stored the set writes it anew"
+        ) from error
+
+
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """Build the dataclass ``cls`` from ``values``; an unknown, missing or ill-typed field raises with its path."""
     if not isinstance(values, Mapping):

@@ -1,7 +1,6 @@
 """What a set, or several, hold, as the report sees it: experiments with arms and records, claim cards, notes."""
 
 import functools
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gdnbench.claims import ClaimCard
-from gdnbench.configuration import canonical_json, from_mapping, read_yaml
+from gdnbench.configuration import canonical_json, from_mapping, read_json, read_yaml
 from gdnbench.errors import GdnbenchError
 from gdnbench.presets.schema import OVER_WIDTH, Arm, Experiment, Preset, is_task
 from gdnbench.results import Record, Store
@@ -258,7 +257,7 @@ def _planned(store: Store) -> set[str] | None:
     plans = [path.with_suffix(".plan.json") for path in _snapshots([store], "*.yaml")]
     if not plans or not all(path.exists() for path in plans):
         return None
-    return {run_id for path in plans for run_id in json.loads(path.read_text(encoding="utf-8"))}
+    return {run_id for path in plans for run_id in read_json(path)}
 
 
 def model(record: Record) -> dict[str, Any]:

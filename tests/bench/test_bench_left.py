@@ -84,6 +84,15 @@ def test_a_set_without_the_file_has_no_table(part, tmp_path):
     assert "What is left" not in page(part, tmp_path / "out")
 
 
+def test_a_damaged_file_is_one_clear_line(part, tmp_path):
+    path = part.folder / "train_throughput.left.json"
+    path.write_text('{"rows": [', encoding="utf-8")
+    with pytest.raises(GdnbenchError, match=r"train_throughput\.left\.json: not readable as JSON: .*; remove it"):
+        page(part, tmp_path / "out")
+    path.unlink()
+    page(part, tmp_path / "out")
+
+
 def test_a_record_of_these_sources_and_settings_is_not_measured_again(part, tmp_path):
     (case,) = cases(device="cuda", archs=["gdn"], impls=["gdnbench"])
     changed = training.plan([case], tmp_path, NAME)

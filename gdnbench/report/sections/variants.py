@@ -1,10 +1,10 @@
 """Variants beside baselines: paired differences of losses, ratios of speed and memory, and what was left out."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gdnbench.configuration import read_json
 from gdnbench.presets.schema import Experiment
 from gdnbench.report import numbers
 from gdnbench.report.analysis import Analysis
@@ -34,7 +34,7 @@ WORDS = {
 def about_variants(study: Study) -> Mapping[str, Any]:
     """Return what `gdnbench compare` stored of its variants; empty for a set of another command."""
     paths = study.snapshots("*.compare.json")
-    return json.loads(paths[-1].read_text(encoding="utf-8")) if paths else {}
+    return read_json(paths[-1]) if paths else {}
 
 
 def variants(analysis: Analysis, about: Mapping[str, Any]) -> Section:

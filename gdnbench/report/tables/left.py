@@ -1,9 +1,9 @@
 """What the presets, or the bench, of a set have left to run, what it takes, and the command that runs it."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
+from gdnbench.configuration import read_json
 from gdnbench.presets import Preset
 from gdnbench.presets.schema import is_task
 from gdnbench.report import numbers
@@ -42,7 +42,7 @@ def has_left(study: Study, preset: Preset) -> bool:
 def _snapshots(study: Study, preset: Preset) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name of each set with what it has left of a preset."""
     for path in study.snapshots(f"{preset.name}.left.json"):
-        yield path.parent.parent.name, json.loads(path.read_text(encoding="utf-8"))
+        yield path.parent.parent.name, read_json(path)
 
 
 def bench_left_table(study: Study, kind: str) -> Table | None:
@@ -79,7 +79,7 @@ def bench_left_table(study: Study, kind: str) -> Table | None:
 def bench_left(study: Study, kind: str) -> list[dict[str, Any]]:
     """Return what each set says that a bench has left of its own grid, where it has something left."""
     paths = [store.folder / f"{kind}.left.json" for store in study.stores]
-    contents = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    contents = [read_json(path) for path in paths if path.exists()]
     return [content for content in contents if content["rows"]]
 
 

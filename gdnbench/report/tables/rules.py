@@ -1,8 +1,8 @@
 """The parametrization rules of the set's arms, as they were when it was run."""
 
-import json
 from collections.abc import Iterable, Mapping
 
+from gdnbench.configuration import read_json
 from gdnbench.report.content import Row, Table, plain
 from gdnbench.report.study import ArmRuns, Study
 
@@ -24,7 +24,7 @@ def stored_rules(study: Study) -> dict[str, Rules]:
     """Return the rules of each parametrization, by the title that the table gives it."""
     rules: dict[str, Rules] = {}
     for path in study.snapshots("*.rules.json"):
-        rules |= json.loads(path.read_text(encoding="utf-8"))
+        rules |= read_json(path)
     return rules
 
 
