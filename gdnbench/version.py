@@ -14,7 +14,7 @@ def stated_commit() -> str:
     stated = os.environ.get(GIVEN_COMMIT, "")
     if stated and not re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", stated):
         raise GdnbenchError(
-            f"{GIVEN_COMMIT}={stated}: not a commit; state 7 to 40 hexadecimal digits (git rev-parse HEAD), with -dirty "
-            "behind them where files were changed"
+            f"{GIVEN_COMMIT}={stated}: not a commit; state 7 to 40 hexadecimal digits (git rev-parse HEAD), with "
+            "-dirty behind them where files were changed"
         )
     return stated
