@@ -217,6 +217,17 @@ def test_a_difference_is_marked_where_seeds_agree_and_not_by_documents_alone(tmp
         assert [cell.tone for cell in cells] == [tone, tone]
 
 
+def test_an_arm_is_hollow_beside_the_reference_that_is_not_drawn(tmp_path):
+    from gdnbench.report.documents import differences
+    from gdnbench.report.figures.documents import difference_dots
+
+    study, experiment, choices = compared(tmp_path, {"Transformer+μP": 0.0, "Transformer (SP)": 0.02})
+    axes = difference_dots(differences(experiment, choices, study), "Transformer+μP").axes
+    marks = [line for axis in axes for line in axis.get_lines() if line.get_marker() == "o"]
+    assert len(marks) == 6, "one arm over documents and over seeds, on each text"
+    assert {line.get_markerfacecolor() for line in marks} == {"white"}
+
+
 def test_equal_arms_are_not_told_apart(tmp_path):
     from gdnbench.report.documents import differences
 

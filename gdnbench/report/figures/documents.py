@@ -16,13 +16,16 @@ def difference_dots(found: Sequence[Difference], reference: str) -> Figure:
     shown = [difference for difference in found if difference.by_document is not None]
     places = list(dict.fromkeys(difference.place for difference in shown))
     arms = list(dict.fromkeys(difference.choice.runs.arm for difference in shown))
+    # The reference is not drawn, but an arm is hollow beside it, too.
+    runs = {difference.choice.runs.arm: difference.choice.runs for difference in found}
+    styles = dict(zip(runs, arm_styles([(own.arch, own.table) for own in runs.values()]), strict=True))
     figure, axes = new_figure(len(places), 1, height=0.55 + (0.45 + 0.34 * len(arms)) * len(places))
     for axis, place in zip(axes, places, strict=True):
         axis.set_title(place.name)
         axis.axvline(0.0, color=FAINT, lw=0.9)
         here = [difference for difference in shown if difference.place == place]
-        styles = arm_styles([(d.choice.runs.arch, d.choice.runs.table) for d in here])
-        for difference, (_, hollow) in zip(here, styles, strict=True):
+        for difference in here:
+            _, hollow = styles[difference.choice.runs.arm]
             row, tone = arms.index(difference.choice.runs.arm), colour(difference.choice.runs.arch)
             assert difference.by_document is not None
             mark_interval(axis, difference.by_document, row - 0.14, tone, hollow=hollow)

@@ -52,10 +52,11 @@ def _texts(experiment: Experiment, choices: list[Choice], found: Sequence[Differ
         return []
     arm, blocks = reference.runs.arm, list[Block]()
     if any(difference.by_document is not None for difference in found):
+        scored = list({difference.choice.runs.arm: difference.choice for difference in found}.values())
         caption = (
             f"{experiment.title or experiment.name}: bits per byte minus those of {arm}, by text. Coloured: 95% "
             "interval over documents alone, of these very seeds; grey: over seeds (pale: too few for an interval). A "
-            f"lead needs both on one side of zero.{_hollow(choices)}"
+            f"lead needs both on one side of zero.{_hollow(scored)}"
         )
         runs = tuple(sorted({run for difference in found for run in difference.runs}))
         name = f"documents_{experiment.name}".replace("-", "_")
