@@ -32,7 +32,7 @@ def decode(
     """Advance by one token; see `gated_delta_decode.api.gated_delta_decode`. A_log and dt_bias are in float32."""
     batch, value_heads, key_dim, value_dim = memory.shape
     o = x.new_empty(batch, value_heads * value_dim)
-    columns = tiles.columns(batch * value_heads, key_dim, value_dim, memory.element_size())
+    columns = tiles.columns(batch * value_heads, key_dim, value_dim)
     heads = key_heads(x, memory)
     launch(
         gated_delta_decode_kernel,

@@ -27,7 +27,7 @@ def decode(
     """Advance by one token; see `ssd_decode.api.ssd_decode`. A_log, dt_bias and D are in float32."""
     batch, heads, key_dim, value_dim = memory.shape
     o = x.new_empty(batch, heads * value_dim)
-    columns = tiles.columns(batch * heads, key_dim, value_dim, memory.element_size())
+    columns = tiles.columns(batch * heads, key_dim, value_dim)
     groups = (x.shape[1] - heads * value_dim) // (2 * key_dim)
     launch(
         ssd_decode_kernel,

@@ -49,7 +49,7 @@ def step(
     if state.stride()[2:] != (value_dim, 1):
         raise ValueError(f"state: expected contiguous [K, V], got strides {state.stride()}")
     o = v.new_empty(v.shape)
-    columns = tiles.columns(batch * value_heads, key_dim, value_dim, state.element_size())
+    columns = tiles.columns(batch * value_heads, key_dim, value_dim)
     launch(
         step_kernel,
         (batch * value_heads * triton.cdiv(value_dim, columns),),
