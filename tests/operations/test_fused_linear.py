@@ -180,14 +180,6 @@ class TestOnGpu:
         more = {"out_dtype": torch.float32}
         assert mismatches(call, torch.bfloat16, "triton", device="cuda", stream=torch.float32, **more) == {}
 
-    @pytest.mark.parametrize("call", WHOLE.values(), ids=WHOLE)
-    @pytest.mark.parametrize(("rows", "stages"), [(4, 2), (2, 5)])
-    def test_a_ring_in_shared_memory(self, call, rows, stages):
-        from gdnbench_kernels.fused_linear.gpu import tiles
-
-        with tiles.forced({None: tiles.Tile(ROWS=rows, BLOCK=512, DEPTH=0, STAGES=stages, num_warps=8)}):
-            assert mismatches(call, torch.bfloat16, "triton", device="cuda", stream=torch.float32) == {}
-
     def test_a_captured_chain_is_bitwise_that_of_its_calls_one_by_one(self):
         given = arguments(Call(width=1024, rows=1024, tensors=("add", "norm")), torch.bfloat16, device="cuda")
         weights = torch.stack([given["weight"].roll(i, 0) for i in range(24)])

@@ -15,8 +15,6 @@ pytest.importorskip("triton", reason="the compiler is not installed")
 
 import gdnbench_kernels
 from gdnbench_kernels import compiled, resources
-from gdnbench_kernels.fused_linear.gpu import tiles
-from gdnbench_kernels.fused_linear.gpu.tiles import Tile
 from gdnbench_kernels.gated_delta.gpu import choice
 
 HOPPER = 90
@@ -62,13 +60,3 @@ def test_a_slot_of_weights_is_asked_for_again_before_the_next_is_multiplied():
     half = len(loads) // 2
     assert half >= 4
     assert loads[half] - loads[half - 1] > len(steps) // 4, "products between the loads of two slots"
-
-
-def test_a_ring_of_weights_in_shared_memory_compiles():
-    """The other way of `fused_linear` to hold tiles, which no default takes."""
-    ring = Tile(ROWS=2, BLOCK=1024, DEPTH=0, STAGES=3)
-    with tiles.forced({None: ring}):
-        (launch,) = [launch for case, launch in compiled.launches(HOPPER) if case == "fused_linear, plain"]
-    taken = resources.measure(launch, HOPPER)
-    assert taken.spill_bytes == 0
-    assert taken.shared_bytes > (ring.STAGES - 1) * ring.ROWS * 5632 * 2, "a slot is being used"

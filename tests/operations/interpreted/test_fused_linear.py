@@ -6,7 +6,7 @@ import pytest
 import torch
 from gdnbench_kernels.backends import BackendRefusal
 from gdnbench_kernels.fused_linear import fused_linear
-from gdnbench_kernels.fused_linear.gpu import few, many, tiles
+from gdnbench_kernels.fused_linear.gpu import few, many, several, tiles
 from gdnbench_kernels.fused_linear.gpu.tiles import Tile
 from gdnbench_kernels.fused_linear.impl import triton
 
@@ -32,31 +32,63 @@ def test_halves_and_a_stream_in_single_precision(dtype, batch):
     assert mismatches(call, dtype, "triton", stream=torch.float32, out_dtype=torch.float32) == {}
 
 
+@pytest.mark.parametrize(
+    "tile",
+    [
+        several.DotTile(ROWS=16, STAGES=2),
+        several.DotTile(programs=3, ROWS=64, BLOCK=32, STAGES=3, splits=3),
+        several.DotTile(ROWS=128, BLOCK=64, STAGES=2, splits=8),
+    ],
+    ids=["parts in turn", "parts of columns", "splits without columns"],
+)
 @pytest.mark.parametrize("name", ["plain", "swiglu", "token shift", "channel mix"])
-def test_several_rows_by_tensor_cores(name, monkeypatch):
-    monkeypatch.setattr(many, "LEAST_HEIGHT", 1)
+def test_several_rows_by_tensor_cores(name, tile, monkeypatch):
     taken = []
-    monkeypatch.setattr(
-        many.several, "product", lambda *given, run=many.several.product: taken.append(1) or run(*given)
-    )
+    monkeypatch.setattr(many, "LEAST_HEIGHT", 1)
+    monkeypatch.setattr(several, "tile", lambda *sizes: taken.append(sizes) or tile)
     call = replace(CALLS[name], batch=17, width=200, rows=200 if name != "swiglu" else 136)
     if call.mix_rows:
         call = replace(call, mix_rows=(190, 3, 7) if len(call.mix_rows) == 3 else (200,))
     assert mismatches(call, torch.float16, "triton", stream=torch.float32) == {}
-    assert taken
+    assert taken == [(17, call.rows, 200, 2)]
 
 
 @pytest.mark.parametrize(
-    ("rows", "block", "depth", "stages"), [(1, 64, 1, 0), (2, 16, 3, 0), (8, 32, 2, 0), (1, 64, 0, 2), (4, 32, 0, 3)]
+    ("sizes", "programs", "most"), [((9228,), 132, 128), ((200, 3, 7), 8, 16), ((2048, 64), 33, 64)]
 )
+def test_parts_are_equal_and_cover_every_row(sizes, programs, most):
+    ranges, count = several.parts(sizes, programs, most)
+    rows = []
+    for (first, row, height, end), following in zip(ranges, [*(r[0] for r in ranges[1:]), count], strict=True):
+        assert height <= most
+        for program in range(first, following):
+            begin = row + (program - first) * height
+            assert begin < end, "no program without rows"
+            rows += range(begin, min(begin + height, end))
+    assert rows == list(range(sum(sizes)))
+    assert count <= programs * -(-sum(sizes) // (programs * most)) + len(sizes)
+
+
+@pytest.mark.parametrize(("rows", "block", "depth"), [(1, 64, 1), (2, 16, 3), (8, 32, 2), (4, 32, 4)])
 @pytest.mark.parametrize("settings", [{}, {"activation": "swiglu"}], ids=["plain", "swiglu"])
-def test_tiles_that_do_not_fit(rows, block, depth, stages, settings):
+def test_tiles_that_do_not_fit(rows, block, depth, settings):
     """More tiles than programs, blocks beyond the last column, and tiles beyond the last row."""
     call = Call(width=72, rows=30, tensors=("add", "norm"), settings=settings)
     mixed = Call(width=72, rows=30, tensors=("previous", "mix"), mix_rows=(17, 5, 8))
-    with tiles.forced({None: Tile(ROWS=rows, BLOCK=block, DEPTH=depth, STAGES=stages, programs=1)}):
+    with tiles.forced({None: Tile(ROWS=rows, BLOCK=block, DEPTH=depth, num_warps=4, programs=1)}):
         assert mismatches(call, torch.float32, "triton") == {}
         assert mismatches(mixed, torch.float32, "triton") == {}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+@pytest.mark.parametrize(("rows", "width"), [(9228, 2048), (2048, 5632), (768, 1152), (24, 16384)])
+def test_tiles_for_an_h200(rows, width, batch):
+    for mixed in (False, True):
+        chosen = tiles.tile(batch, rows, width, 2 * width, 132, mixed=mixed)
+        held, most = chosen.ROWS * chosen.DEPTH, -(-rows // (132 * chosen.programs))
+        assert 1 <= held <= most, "slots that no row fills"
+        assert chosen.num_warps * chosen.programs <= 16, "programs beyond those that run at once"
+        assert width <= -(-width // chosen.BLOCK) * chosen.BLOCK <= 1.15 * width, "threads without a column"
 
 
 @pytest.mark.parametrize("batch", [2, 6])

@@ -1,9 +1,10 @@
 """The kernel for few rows: every program makes the product's input anew, and multiplies some rows of the matrix.
 
 It is to read the matrix as fast as memory gives it, also across the kernels of a chain. So programs are few enough to
-run at once, each with its first tiles of weights on their way before it waits for the kernel before (`gpu.pdl`), and
-further ones on their way to L2: memory is busy while the input is made, from what lies in L2. Each program then goes
-through its tiles, always as many ahead: in registers, or in a ring in shared memory (`tiles.Tile`).
+run at once, and each has its first tiles of weights on their way, to registers, before it waits for the kernel before
+(`gpu.pdl`): memory is busy while the input is made, from what lies in L2. Each program then goes through its tiles,
+always as many on their way (`tiles.Tile`). The next kernel may start at once: its programs ask for their own first
+tiles as soon as those of this one leave room.
 """
 
 from typing import Any
@@ -30,12 +31,12 @@ def product(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
     if swiglu:
         rows //= 2
     processors = hardware.processors(x.device)
-    chosen = tile(len(x), rows, width, (1 + swiglu) * width * weight.element_size(), processors)
+    row_bytes = (1 + swiglu) * width * weight.element_size()
+    chosen = tile(len(x), rows, width, row_bytes, processors, mixed=given.mix is not None)
     ranges = shares(wanted.mix_rows or (rows,), chosen.ROWS, chosen.programs * processors)
     y = x.new_empty(len(x), rows, dtype=wanted.dtype)
     total = None if given.add is None else x.new_empty(x.shape)
     normed = None if given.previous is None else weight.new_empty(x.shape)
-    overlap = pdl.overlapping(x.device)
     launch(
         fused_linear_kernel,
         (sum(count for _, count, _, _ in ranges),),
@@ -54,11 +55,8 @@ def product(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
         ROWS=chosen.ROWS,
         BLOCK=chosen.BLOCK,
         DEPTH=chosen.DEPTH,
-        STAGES=chosen.STAGES,
-        AHEAD=chosen.AHEAD if overlap["PDL"] else 0,
-        LEAD=chosen.LEAD,
         num_warps=chosen.num_warps,
-        **overlap,
+        **pdl.overlapping(x.device),
     )
     return FusedLinear(y, x if total is None else total, normed)
 
@@ -93,9 +91,10 @@ def fused_linear_kernel(
     x_row, add_row, gate_row, previous_row, scale, eps, rows,
     K: tl.constexpr, GROUP: tl.constexpr, GATE_FIRST: tl.constexpr, NORM: tl.constexpr, RANGES: tl.constexpr,
     SWIGLU: tl.constexpr, SQUARED: tl.constexpr, B: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-    DEPTH: tl.constexpr, STAGES: tl.constexpr, AHEAD: tl.constexpr, LEAD: tl.constexpr, PDL: tl.constexpr,
+    DEPTH: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Program: tiles of rows of one range, so many programs apart."""
+    pdl.launch_dependents(PDL)
     program = tl.program_id(0)
     first, step, end, which = share_of(program, RANGES, ROWS)
     # Halves are kept by two in a word: kept apart they would be taken apart, and so waited for, when they are loaded.
@@ -106,11 +105,6 @@ def fused_linear_kernel(
     tiles = ()
     for i in tl.static_range(DEPTH):
         tiles = tiles + (load_tile(words, first + i * step, end, rows, K // PACKED, SWIGLU, ROWS, BLOCK // PACKED),)
-    if PDL:
-        for i in tl.static_range(STAGES + AHEAD):
-            prefetch_tile(weight, first + (DEPTH + i) * step, end, rows, K, SWIGLU, ROWS)
-    if first + (DEPTH + STAGES + AHEAD + LEAD) * step >= end:
-        pdl.launch_dependents(PDL)
     constants = read_constants(norm, norm_bias, mix, which, K, NORM, BLOCK)
     pdl.wait(PDL)
     inputs = ()
@@ -124,37 +118,22 @@ def fused_linear_kernel(
     if source is not None:
         if last:
             copy(source, target, carried)
-    # Through shared memory: the compiler lays a ring of STAGES tiles there, which keeps no registers while they come.
-    if STAGES > 0:
-        for row in tl.range(first, end, step, num_stages=STAGES):
-            if row + (STAGES + AHEAD + LEAD) * step >= end:
-                pdl.launch_dependents(PDL)
-            tile = load_tile(words, row, end, rows, K // PACKED, SWIGLU, ROWS, BLOCK // PACKED)
-            if AHEAD > 0:
-                prefetch_tile(weight, row + (STAGES + AHEAD) * step, end, rows, K, SWIGLU, ROWS)
-            sums = multiply(tile, inputs, weight.dtype.element_ty)
-            finish((sums,), y, row, step, end, rows, scale, SWIGLU, SQUARED, ROWS)
-    else:
-        # A slot of registers is loaded again as soon as it has been used, and never copied, which would wait for loads.
-        # Only then are the sums of all slots finished, together: warps wait for each other there.
-        for row in range(first, end, DEPTH * step):
-            if row + (DEPTH + AHEAD + LEAD) * step >= end:
-                pdl.launch_dependents(PDL)
-            found = ()
-            for i in tl.static_range(DEPTH):
-                here = row + i * step
-                sums = nothing(tiles[i], inputs)
-                # In a branch, lest the compiler mix up tiles, and wait for one before it loads another. Before the
-                # load, lest that go to other registers, which would then be copied, and so waited for.
-                if here < end:
-                    sums = multiply(tiles[i], inputs, weight.dtype.element_ty)
-                found = found + (sums,)
-                fresh = load_tile(words, here + DEPTH * step, end, rows, K // PACKED, SWIGLU, ROWS, BLOCK // PACKED)
-                tiles = tiles[:i] + (fresh,) + tiles[i + 1 :]
-                end = in_order(end)
-                if AHEAD > 0:
-                    prefetch_tile(weight, here + (DEPTH + AHEAD) * step, end, rows, K, SWIGLU, ROWS)
-            finish(found, y, row, step, end, rows, scale, SWIGLU, SQUARED, ROWS)
+    # A slot of registers is loaded again as soon as it has been used, and never copied, which would wait for loads.
+    # Only then are the sums of all slots finished, together: warps wait for each other there.
+    for row in range(first, end, DEPTH * step):
+        found = ()
+        for i in tl.static_range(DEPTH):
+            here = row + i * step
+            sums = nothing(tiles[i], inputs)
+            # In a branch, lest the compiler mix up tiles, and wait for one before it loads another. Before the load,
+            # lest that go to other registers, which would then be copied, and so waited for.
+            if here < end:
+                sums = multiply(tiles[i], inputs, weight.dtype.element_ty)
+            found = found + (sums,)
+            fresh = load_tile(words, here + DEPTH * step, end, rows, K // PACKED, SWIGLU, ROWS, BLOCK // PACKED)
+            tiles = tiles[:i] + (fresh,) + tiles[i + 1 :]
+            end = in_order(end)
+        finish(found, y, row, step, end, rows, scale, SWIGLU, SQUARED, ROWS)
 
 
 @triton.jit
@@ -191,40 +170,6 @@ def tile_rows(first, end, rows, SWIGLU: tl.constexpr, ROWS: tl.constexpr):
     else:
         row, half = first + tl.arange(0, ROWS), 0
     return row + half, row < end
-
-
-@triton.jit
-def prefetch_tile(weight, first, end, rows, K: tl.constexpr, SWIGLU: tl.constexpr, ROWS: tl.constexpr):
-    """Have a tile brought to L2."""
-    count = tl.minimum(end - first, ROWS)
-    prefetch(weight, first, count, K)
-    if SWIGLU:
-        prefetch(weight, first + rows, count, K)
-
-
-@triton.jit
-def prefetch(weight, row, count, K: tl.constexpr):
-    """Have ``count`` rows brought to L2, if that is any, by one thread."""
-    size: tl.constexpr = K * weight.dtype.element_ty.primitive_bitwidth // 8
-    place = (weight + row.to(tl.int64) * K).to(tl.int64, bitcast=True)
-    tl.inline_asm_elementwise(
-        """
-        {
-        .reg .pred one, any;
-        .reg .b32 thread;
-        mov.u32 thread, %tid.x;
-        setp.gt.s32 any, $2, 0;
-        setp.eq.and.u32 one, thread, 0, any;
-        @one cp.async.bulk.prefetch.L2.global [$1], $2;
-        mov.u32 $0, 0;
-        }
-        """,
-        constraints="=r,l,r",
-        args=[place, count * size],
-        dtype=tl.int32,
-        is_pure=False,
-        pack=1,
-    )
 
 
 @triton.jit

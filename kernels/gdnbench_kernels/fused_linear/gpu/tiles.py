@@ -17,43 +17,49 @@ class Tile:
         ROWS: of y, that a program takes at once (with ``swiglu`` twice as many of the matrix).
         BLOCK: columns of one load.
         DEPTH: tiles in registers, on their way or in use.
-        STAGES: instead of DEPTH, which is then 0: tiles in a ring in shared memory.
-        AHEAD: further tiles on their way to L2.
-        LEAD: tiles that are not on their way yet when the next kernel may start, and ask for its own: so few that what
-            it asks for does not leave L2 before it is read.
         num_warps: of a program.
         programs: on each SM.
     """
 
     ROWS: int
     BLOCK: int
-    DEPTH: int = 2
-    STAGES: int = 0
-    AHEAD: int = 2
-    LEAD: int = 0
-    num_warps: int = 4
-    programs: int = 2
+    DEPTH: int
+    num_warps: int
+    programs: int
 
 
-def tile(batch: int, rows: int, width: int, row_bytes: int, processors: int) -> Tile:
-    """Return the tile for y ``[batch, rows]``, each row made of ``width`` columns and ``row_bytes`` of the matrix."""
+# Found by search on an H200 at batch 1, where rings in shared memory and prefetches to L2 gained nothing. Of batches 2
+# to 4 it is known that the compiler spills nothing in the models' shapes.
+WARPS, REGISTERS = 16, 128  # that fill an SM: warps, of so many registers a thread
+OTHERS = 32  # registers that hold neither inputs nor weights nor sums
+WEIGHTS = 64  # at most, for weights on their way and sums; twice as many where programs fill half of an SM
+FEW_INPUTS, MOST_INPUTS = 32, 48  # beyond which eight warps share the inputs; and beyond which those fill half of an SM
+LARGE = 128 * 1024  # bytes of the matrix that an SM reads: much more than are on their way at once
+MOST_DEPTH = 4
+
+
+def tile(batch: int, rows: int, width: int, row_bytes: int, processors: int, *, mixed: bool = False) -> Tile:
+    """Return the tile for y ``[batch, rows]``, each row made of ``width`` columns and ``row_bytes`` of the matrix.
+
+    ``mixed``: inputs are mixed with previous ones, so that more is held while they are made.
+    """
     searched = _searched.get()
     for key in ((rows, width), None):
         if key in searched:
             return searched[key]
-    warps = 4 if max(row_bytes, 2 * batch * width) <= 4 * WARP_BYTES else 8
-    fits = warps * WARP_BYTES // row_bytes
-    spread = rows // (2 * processors)  # so that all SMs have something to do
-    block = _block(width, 256 * warps)
-    return Tile(ROWS=_power(min(fits, spread)), BLOCK=block, num_warps=warps, programs=8 // warps)
-
-
-WARP_BYTES = 4096  # of a tile, or of the inputs: 32 registers of a thread
-
-
-def _power(number: int) -> int:
-    """Return the largest power of 2 up to a number, at least 1."""
-    return 1 << max(0, number.bit_length() - 1)
+    warps = 4 if batch * width <= FEW_INPUTS * 4 * 32 else 8
+    threads = 32 * warps
+    inputs = batch * width // threads  # registers
+    # A matrix that is soon read leaves half of the SM to the next kernel's programs, whose weights then come meanwhile.
+    if rows * row_bytes > LARGE * processors and inputs <= MOST_INPUTS and not mixed:
+        programs, room = WARPS // warps, min(WEIGHTS, REGISTERS - OTHERS - inputs)
+    else:
+        programs, room = WARPS // warps // 2, 2 * WEIGHTS
+    fit = room * 4 * threads // (row_bytes + batch * 4 * threads)
+    held = max(1, min(fit, cdiv(rows, processors * programs)))  # rows: no more than the program has
+    at_once = 2 if held >= 4 else 1  # at least two tiles, lest nothing be on its way while one is multiplied
+    depth = min(MOST_DEPTH, held // at_once)
+    return Tile(ROWS=at_once, BLOCK=_block(width, 256 * warps), DEPTH=depth, num_warps=warps, programs=programs)
 
 
 def _block(width: int, longest: int) -> int:
