@@ -173,7 +173,7 @@ class TestOnGpu:
         assert mismatches(call, dtype, "triton", device="cuda", stream=torch.float32) == {}
 
     @pytest.mark.parametrize("call", WHOLE.values(), ids=WHOLE)
-    @pytest.mark.parametrize("batch", [1, 4, 8, 32])
+    @pytest.mark.parametrize("batch", [1, 4, 8, 64])
     def test_whole_layers(self, call, batch):
         call = replace(call, batch=batch)
         assert mismatches(call, torch.bfloat16, "triton", device="cuda", stream=torch.float32) == {}

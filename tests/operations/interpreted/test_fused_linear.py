@@ -6,7 +6,7 @@ import pytest
 import torch
 from gdnbench_kernels.backends import BackendRefusal
 from gdnbench_kernels.fused_linear import fused_linear
-from gdnbench_kernels.fused_linear.gpu import few, many, tiles
+from gdnbench_kernels.fused_linear.gpu import few, many, several, tiles
 from gdnbench_kernels.fused_linear.gpu.tiles import Tile
 from gdnbench_kernels.fused_linear.impl import triton
 
@@ -32,18 +32,41 @@ def test_halves_and_a_stream_in_single_precision(dtype, batch):
     assert mismatches(call, dtype, "triton", stream=torch.float32, out_dtype=torch.float32) == {}
 
 
+@pytest.mark.parametrize(
+    "tile",
+    [
+        several.DotTile(ROWS=16, STAGES=2),
+        several.DotTile(programs=3, ROWS=64, BLOCK=32, STAGES=3, splits=3),
+        several.DotTile(ROWS=128, BLOCK=64, STAGES=2, splits=8),
+    ],
+    ids=["parts in turn", "parts of columns", "splits without columns"],
+)
 @pytest.mark.parametrize("name", ["plain", "swiglu", "token shift", "channel mix"])
-def test_several_rows_by_tensor_cores(name, monkeypatch):
-    monkeypatch.setattr(many, "LEAST_HEIGHT", 1)
+def test_several_rows_by_tensor_cores(name, tile, monkeypatch):
     taken = []
-    monkeypatch.setattr(
-        many.several, "product", lambda *given, run=many.several.product: taken.append(1) or run(*given)
-    )
+    monkeypatch.setattr(many, "LEAST_HEIGHT", 1)
+    monkeypatch.setattr(several, "tile", lambda *sizes: taken.append(sizes) or tile)
     call = replace(CALLS[name], batch=17, width=200, rows=200 if name != "swiglu" else 136)
     if call.mix_rows:
         call = replace(call, mix_rows=(190, 3, 7) if len(call.mix_rows) == 3 else (200,))
     assert mismatches(call, torch.float16, "triton", stream=torch.float32) == {}
-    assert taken
+    assert taken == [(17, call.rows, 200, 2)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "programs", "most"), [((9228,), 132, 128), ((200, 3, 7), 8, 16), ((2048, 64), 33, 64)]
+)
+def test_parts_are_equal_and_cover_every_row(sizes, programs, most):
+    ranges, count = several.parts(sizes, programs, most)
+    rows = []
+    for (first, row, height, end), following in zip(ranges, [*(r[0] for r in ranges[1:]), count], strict=True):
+        assert height <= most
+        for program in range(first, following):
+            begin = row + (program - first) * height
+            assert begin < end, "no program without rows"
+            rows += range(begin, min(begin + height, end))
+    assert rows == list(range(sum(sizes)))
+    assert count <= programs * -(-sum(sizes) // (programs * most)) + len(sizes)
 
 
 @pytest.mark.parametrize(("rows", "block", "depth"), [(1, 64, 1), (2, 16, 3), (8, 32, 2), (4, 32, 4)])

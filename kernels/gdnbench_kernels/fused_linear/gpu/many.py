@@ -12,7 +12,8 @@ from torch import Tensor
 from gdnbench_kernels.fused_linear.api import FusedLinear, Input, Output
 from gdnbench_kernels.fused_linear.gpu import several
 from gdnbench_kernels.fused_linear.gpu.few import arguments
-from gdnbench_kernels.fused_linear.gpu.input import make_input, read_constants, silu
+from gdnbench_kernels.fused_linear.gpu.input import make_input, read_constants
+from gdnbench_kernels.fused_linear.gpu.output import finished
 from gdnbench_kernels.gpu import pdl
 from gdnbench_kernels.launching import launch
 from gdnbench_kernels.precision import HALF
@@ -34,7 +35,7 @@ def products(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
         return FusedLinear(several.product(inputs, weight, wanted), total, normed)
     if wanted.carry is not None:
         wanted.carry[1].copy_(wanted.carry[0])
-    return FusedLinear(finished(_multiplied(inputs, weight, wanted), wanted), total, normed)
+    return FusedLinear(finished(_multiplied(inputs, weight, wanted)[None], wanted), total, normed)
 
 
 def _multiplied(inputs: Tensor, weight: Tensor, wanted: Output) -> Tensor:
@@ -69,28 +70,6 @@ def prepared(given: Input, weight: Tensor) -> tuple[Tensor, Tensor | None, Tenso
     return x if total is None else total, normed, inputs
 
 
-def finished(y: Tensor, wanted: Output) -> Tensor:
-    """Return ``scale * activation(y)``."""
-    swiglu = wanted.activation == "swiglu"
-    if wanted.activation == "none" and wanted.scale == 1.0:
-        return y.to(wanted.dtype)
-    width = y.shape[1] // 2 if swiglu else y.shape[1]
-    made = y.new_empty(len(y), width, dtype=wanted.dtype)
-    launch(
-        fused_linear_output_kernel,
-        (len(y), triton.cdiv(width, BLOCK)),
-        y=y,
-        made=made,
-        width=width,
-        scale=wanted.scale,
-        SWIGLU=swiglu,
-        SQUARED=wanted.activation == "relu2",
-        BLOCK=BLOCK,
-        **pdl.overlapping(y.device),
-    )
-    return made
-
-
 @triton.jit(do_not_specialize=["eps"])
 def fused_linear_input_kernel(
     x, add, norm, norm_bias, gate, previous, mix, inputs, total, normed,
@@ -111,22 +90,3 @@ def fused_linear_input_kernel(
     for i in tl.static_range(len(made)):
         column = i * BLOCK + tl.arange(0, BLOCK)
         tl.store(row + column, made[i], mask=column < K)
-
-
-@triton.jit(do_not_specialize=["scale"])
-def fused_linear_output_kernel(
-    y, made, width, scale, SWIGLU: tl.constexpr, SQUARED: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr
-):
-    """Program: a block of a row."""
-    pdl.launch_dependents(PDL)
-    row, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    pdl.wait(PDL)
-    if SWIGLU:
-        gate = tl.load(y + 2 * row * width + column, mask=column < width, other=0.0)
-        found = silu(gate) * tl.load(y + (2 * row + 1) * width + column, mask=column < width, other=0.0).to(tl.float32)
-    else:
-        found = tl.load(y + row * width + column, mask=column < width, other=0.0).to(tl.float32)
-    if SQUARED:
-        found = tl.maximum(found, 0.0)
-        found = found * found
-    tl.store(made + row * width + column, (scale * found).to(made.dtype.element_ty), mask=column < width)

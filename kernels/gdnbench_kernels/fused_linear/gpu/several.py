@@ -1,117 +1,181 @@
 """The product of several rows, by tensor cores in one kernel: weights are the left operand, all rows the right one.
 
-Rows' inputs are made before, once (`many.prepared`): all programs read them. Each begins to bring its weights to L2
-before it waits for that.
+Rows' inputs are made before, once (`many.prepared`): all programs read them, from L2. So that memory is busy all over
+the chip, and all the time, programs have equally many rows of the matrix, which may be fewer than their tiles have
+room for; of a matrix of few rows each has more rows, but only some columns, and the sums are added up by a kernel more.
+Each program begins to bring its weights to L2 before it waits for the inputs.
 """
 
 from dataclasses import dataclass
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.fused_linear.api import Output
-from gdnbench_kernels.fused_linear.gpu.few import carried, copy, share_of, tile_rows
-from gdnbench_kernels.fused_linear.gpu.tiles import shares
-from gdnbench_kernels.gpu import pdl
+from gdnbench_kernels.fused_linear.gpu.few import carried, copy, tile_rows
+from gdnbench_kernels.fused_linear.gpu.output import finished
+from gdnbench_kernels.gpu import hardware, pdl
 from gdnbench_kernels.gpu.activations import sigmoid
 from gdnbench_kernels.launching import launch
 
-LINES, LINE = tl.constexpr(8), tl.constexpr(128)  # of L2, and their bytes
+LINE = tl.constexpr(128)  # bytes of a line of L2
 
 
 @dataclass(frozen=True, kw_only=True)
 class DotTile:
-    """How a program goes through its rows of the matrix: so many at once, blocks of columns, blocks on their way."""
+    """How a matrix is cut.
 
-    ROWS: int = 64
-    BLOCK: int = 128
-    STAGES: int = 4
+    Attributes:
+        programs: on each SM, of one after the other where their rows are more than ROWS.
+        ROWS: of the matrix, the most that a program takes.
+        BLOCK: columns at once.
+        STAGES: blocks in use and on their way.
+        splits: programs that share a row of the matrix.
+        LINES: of each row's weights, brought to L2 before the inputs are there.
+        num_warps: of a program.
+    """
+
+    programs: int = 1
+    ROWS: int = 128
+    BLOCK: int = 64
+    STAGES: int = 8
+    splits: int = 1
+    LINES: int = 8
     num_warps: int = 4
 
 
-TILE = DotTile()
+SHORT = 32  # rows of the matrix for each SM: fewer are taken by several programs each
+LEAST_COLUMNS = 256  # of such a program
+SHARED_BYTES = 200 * 1024  # of an SM, that stages may have
 
 
-def product(inputs: Tensor, weight: Tensor, wanted: Output, tile: DotTile = TILE) -> Tensor:
+def tile(batch: int, rows: int, width: int, processors: int) -> DotTile:
+    """Return the tile for a matrix ``[rows, width]`` and so many inputs."""
+    splits = 1
+    while rows * splits < SHORT * processors and width >= 2 * splits * LEAST_COLUMNS:
+        splits *= 2
+    stage = (DotTile.ROWS + columns(batch)) * DotTile.BLOCK * 2
+    return DotTile(splits=splits, STAGES=min(DotTile.STAGES, SHARED_BYTES // stage))
+
+
+def columns(batch: int) -> int:
+    """Return for how many inputs a product is made."""
+    return max(16, triton.next_power_of_2(batch))
+
+
+def product(inputs: Tensor, weight: Tensor, wanted: Output, chosen: DotTile | None = None) -> Tensor:
     """Return y for inputs ``[M, B, K]`` of the M ranges of rows."""
-    swiglu = wanted.activation == "swiglu"
-    rows, height = len(weight) // (1 + swiglu), tile.ROWS // (1 + swiglu)
-    ranges = shares(wanted.mix_rows or (rows,), height, triton.cdiv(rows, height) + len(inputs))
-    y = weight.new_empty(inputs.shape[1], rows, dtype=wanted.dtype)
+    processors = hardware.processors(inputs.device)
+    chosen = chosen or tile(inputs.shape[1], *weight.shape, processors)
+    alone = chosen.splits == 1
+    swiglu = alone and wanted.activation == "swiglu"
+    rows, most = len(weight) // (1 + swiglu), chosen.ROWS // (1 + swiglu)
+    ranges, programs = parts(wanted.mix_rows or (rows,), max(1, chosen.programs * processors // chosen.splits), most)
+    made = weight.new_empty(chosen.splits, inputs.shape[1], rows, dtype=wanted.dtype if alone else torch.float32)
     launch(
         fused_linear_dot_kernel,
-        (sum(count for _, count, _, _ in ranges),),
+        (programs, chosen.splits),
         inputs=inputs,
         weight=weight,
-        y=y,
+        y=made,
         **carried(wanted),
         batch=inputs.shape[1],
-        scale=wanted.scale,
+        scale=wanted.scale if alone else 1.0,
         rows=rows,
         K=inputs.shape[2],
         RANGES=ranges,
         SWIGLU=swiglu,
-        SQUARED=wanted.activation == "relu2",
-        ROWS=height,
-        COLUMNS=max(16, triton.next_power_of_2(inputs.shape[1])),
-        BLOCK=tile.BLOCK,
-        STAGES=tile.STAGES,
-        num_warps=tile.num_warps,
+        SQUARED=alone and wanted.activation == "relu2",
+        ROWS=most,
+        COLUMNS=columns(inputs.shape[1]),
+        SPLIT=triton.cdiv(inputs.shape[2], chosen.BLOCK * chosen.splits) * chosen.BLOCK,
+        BLOCK=chosen.BLOCK,
+        STAGES=chosen.STAGES,
+        LINES=chosen.LINES,
+        num_warps=chosen.num_warps,
         **pdl.overlapping(inputs.device),
     )
-    return y
+    return made[0] if alone else finished(made, wanted)
+
+
+def parts(sizes: tuple[int, ...], programs: int, most: int) -> tuple[tuple[tuple[int, int, int, int], ...], int]:
+    """Divide ranges of rows into equal parts, at most ``most`` rows each and about ``programs`` of them.
+
+    Returns:
+        Of each range its first program, its first row, rows of a program, its end; how many programs there are.
+    """
+    waves = triton.cdiv(triton.cdiv(sum(sizes), programs), most)
+    found, program, row = [], 0, 0
+    for size in sizes:
+        count = max(1, round(waves * programs * size / sum(sizes)), triton.cdiv(size, most))
+        height = triton.cdiv(size, count)
+        found.append((program, row, height, row + size))
+        program, row = program + triton.cdiv(size, height), row + size
+    return tuple(found), program
 
 
 @triton.jit(do_not_specialize=["carried", "scale", "batch"])
 def fused_linear_dot_kernel(
     inputs, weight, y, source, target, carried, batch, scale, rows,
     K: tl.constexpr, RANGES: tl.constexpr, SWIGLU: tl.constexpr, SQUARED: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr, PDL: tl.constexpr,
+    COLUMNS: tl.constexpr, SPLIT: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr, LINES: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
-    """Program: a tile of rows of one range (or more of them, that many programs apart), and all columns of y."""
+    """Program: some rows of one range and, of so many splits, one's columns; all columns of y ``[splits, B, rows]``."""
     pdl.launch_dependents(PDL)
-    first, step, end, which = share_of(tl.program_id(0), RANGES, ROWS)
+    first, end, which = part_of(tl.program_id(0), RANGES)
+    begin = tl.program_id(1) * SPLIT
+    at, here = tile_rows(first, end, rows, SWIGLU, ROWS)
+    w = weight + at.to(tl.int64)[:, None] * K
     if PDL:
-        prefetch_begin(weight, first, end, rows, K, SWIGLU, ROWS)
+        bring(w, here, begin, K, LINES)
     pdl.wait(PDL)
     if source is not None:
-        if tl.program_id(0) == tl.num_programs(0) - 1:
+        if tl.program_id(0) + tl.program_id(1) == 0:
             copy(source, target, carried)
     b, k = tl.arange(0, COLUMNS), tl.arange(0, BLOCK)
     x = inputs + (which * batch + b)[None, :] * K
-    for row in range(first, end, step):
-        at, here = tile_rows(row, end, rows, SWIGLU, ROWS)
-        w = weight + at.to(tl.int64)[:, None] * K
-        sums = tl.zeros([2 * ROWS if SWIGLU else ROWS, COLUMNS], tl.float32)
-        for begin in tl.range(0, K, BLOCK, num_stages=STAGES):
-            column = begin + k
-            left = tl.load(w + column[None, :], mask=here[:, None] & (column < K)[None, :], other=0.0)
-            right = tl.load(x + column[:, None], mask=(column < K)[:, None] & (b < batch)[None, :], other=0.0)
-            sums = tl.dot(left, right, sums)
-        if SWIGLU:
-            gate, up = tl.split(tl.trans(tl.reshape(sums, (2, ROWS, COLUMNS)), (1, 2, 0)))
-            sums = gate * sigmoid(gate) * up
-        if SQUARED:
-            sums = tl.maximum(sums, 0.0)
-            sums = sums * sums
-        mine = row + tl.arange(0, ROWS)
-        place = y + b[None, :].to(tl.int64) * rows + mine[:, None]
-        tl.store(place, (scale * sums).to(y.dtype.element_ty), mask=(mine < end)[:, None] & (b < batch)[None, :])
+    sums = tl.zeros([2 * ROWS if SWIGLU else ROWS, COLUMNS], tl.float32)
+    for start in tl.range(begin, min(begin + SPLIT, K), BLOCK, num_stages=STAGES):
+        column = start + k
+        left = tl.load(w + column[None, :], mask=here[:, None] & (column < K)[None, :], other=0.0)
+        right = tl.load(x + column[:, None], mask=(column < K)[:, None] & (b < batch)[None, :], other=0.0)
+        sums = tl.dot(left, right, sums)
+    if SWIGLU:
+        gate, up = tl.split(tl.trans(tl.reshape(sums, (2, ROWS, COLUMNS)), (1, 2, 0)))
+        sums = gate * sigmoid(gate) * up
+    if SQUARED:
+        sums = tl.maximum(sums, 0.0)
+        sums = sums * sums
+    mine = first + tl.arange(0, ROWS)
+    place = y + (tl.program_id(1) * batch + b)[None, :].to(tl.int64) * rows + mine[:, None]
+    tl.store(place, (scale * sums).to(y.dtype.element_ty), mask=(mine < end)[:, None] & (b < batch)[None, :])
 
 
 @triton.jit
-def prefetch_begin(weight, first, end, rows, K: tl.constexpr, SWIGLU: tl.constexpr, ROWS: tl.constexpr):
-    """Have the first lines of a tile's rows brought to L2: about what memory gives while the inputs are made."""
-    at, here = tile_rows(first, end, rows, SWIGLU, ROWS)
-    column = tl.arange(0, LINES) * (LINE // (weight.dtype.element_ty.primitive_bitwidth // 8))
-    inside = here[:, None] & (column < K)[None, :]
-    place = weight + tl.where(inside, at.to(tl.int64)[:, None] * K + column[None, :], 0)
-    tl.inline_asm_elementwise(
-        "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
-        constraints="=r,l",
-        args=[place.to(tl.int64, bitcast=True)],
-        dtype=tl.int32,
-        is_pure=False,
-        pack=1,
-    )
+def part_of(program, RANGES: tl.constexpr):
+    """Return a program's first row, its end, and which range they are of."""
+    start, row, height, end, which = 0, 0, 0, 0, 0
+    for i in tl.static_range(len(RANGES)):
+        if program >= RANGES[i][0]:
+            start, row, height, end, which = RANGES[i][0], RANGES[i][1], RANGES[i][2], RANGES[i][3], i
+    first = row + (program - start) * height
+    return first, tl.minimum(first + height, end), which
+
+
+@triton.jit
+def bring(rows, here, begin, K: tl.constexpr, LINES: tl.constexpr):
+    """Have lines of rows brought to L2: about what memory gives while the inputs are made."""
+    if LINES > 0:
+        column = begin + tl.arange(0, LINES) * (LINE // (rows.dtype.element_ty.primitive_bitwidth // 8))
+        there = here[:, None] & (column < K)[None, :]
+        tl.inline_asm_elementwise(
+            "{ .reg .pred p; setp.ne.u32 p, $2, 0; @p prefetch.global.L2 [$1]; mov.u32 $0, 0; }",
+            constraints="=r,l,r",
+            args=[(rows + column[None, :]).to(tl.int64, bitcast=True), there.to(tl.int32)],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )
