@@ -86,7 +86,7 @@ def launches(arch: int) -> list[tuple[str, Launch]]:
         "ssd_decode, one row": partial(_ssd_decode, 1),
         "ssd_decode, 64 rows": partial(_ssd_decode, 64),
         "fused_linear, swiglu": partial(_fused_linear, 2048, 11264, activation="swiglu"),
-        "fused_linear, four rows": partial(_fused_linear, 2048, 9232, batch=4),
+        "fused_linear, two rows": partial(_fused_linear, 2048, 9232, batch=2),
         "fused_linear, 16 rows": partial(_fused_linear, 2048, 11264, batch=16, activation="swiglu"),
         "fused_linear, 64 rows": partial(_fused_linear, 2048, 11264, batch=64, activation="swiglu"),
         "fused_linear, gated groups": partial(_fused_linear, 3072, 2048, group_size=512),

@@ -1,7 +1,7 @@
 """For more rows than one kernel takes: the input by a kernel; the product by `several`, or by PyTorch's and a kernel.
 
-PyTorch's product suits many rows and small matrices; a kernel of ours does not wait for weights, and takes all ranges
-of rows that read inputs of their own at once.
+PyTorch's product suits many rows; a kernel of ours does not wait for the kernels around it, nor does it leave a part of
+the chip idle, and it takes all ranges of rows that read inputs of their own at once.
 """
 
 import torch
@@ -19,19 +19,14 @@ from gdnbench_kernels.launching import launch
 from gdnbench_kernels.precision import HALF
 
 BLOCK = 1024
-# Of what `several` is given: rows of x, with and without a mix; rows of the matrix.
-MOST, MOST_MIXED, LEAST_HEIGHT = 32, 128, 4096
+MOST, MOST_MIXED = 64, 128  # rows of x that `several` is given, without and with a mix
 
 
 def products(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
     """Run kernels and PyTorch's product; see `fused_linear.api.fused_linear`."""
     total, normed, inputs = prepared(given, weight)
     mixed = len(inputs) > 1
-    if (
-        weight.dtype in HALF
-        and len(given.x) <= (MOST_MIXED if mixed else MOST)
-        and (mixed or len(weight) >= LEAST_HEIGHT)
-    ):
+    if weight.dtype in HALF and len(given.x) <= (MOST_MIXED if mixed else MOST):
         return FusedLinear(several.product(inputs, weight, wanted), total, normed)
     if wanted.carry is not None:
         wanted.carry[1].copy_(wanted.carry[0])

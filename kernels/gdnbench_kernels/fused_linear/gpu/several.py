@@ -20,7 +20,9 @@ from gdnbench_kernels.gpu import hardware, pdl
 from gdnbench_kernels.gpu.activations import sigmoid
 from gdnbench_kernels.launching import launch
 
-LINE = tl.constexpr(128)  # bytes of a line of L2
+# Of each row's weights, brought to L2 before the inputs are there: lines, and bytes of one. More would be in the way of
+# the kernel that makes the inputs.
+LINES, LINE = tl.constexpr(4), tl.constexpr(128)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,36 +30,45 @@ class DotTile:
     """How a matrix is cut.
 
     Attributes:
-        programs: on each SM, of one after the other where their rows are more than ROWS.
+        programs: on each SM; more of them, in turn, where their rows are more than ROWS.
         ROWS: of the matrix, the most that a program takes.
         BLOCK: columns at once.
         STAGES: blocks in use and on their way.
         splits: programs that share a row of the matrix.
-        LINES: of each row's weights, brought to L2 before the inputs are there.
         num_warps: of a program.
     """
 
     programs: int = 1
     ROWS: int = 128
-    BLOCK: int = 64
-    STAGES: int = 8
+    BLOCK: int = 128
+    STAGES: int = 4
     splits: int = 1
-    LINES: int = 8
-    num_warps: int = 4
+    num_warps: int = 8
 
 
+# Found by search on an H200 over the models' shapes, with 8 and 64 inputs.
 SHORT = 32  # rows of the matrix for each SM: fewer are taken by several programs each
 LEAST_COLUMNS = 256  # of such a program
-SHARED_BYTES = 200 * 1024  # of an SM, that stages may have
+SHARED_BYTES, MOST_STAGES = 200 * 1024, 8  # of an SM, for blocks on their way
 
 
 def tile(batch: int, rows: int, width: int, processors: int) -> DotTile:
-    """Return the tile for a matrix ``[rows, width]`` and so many inputs."""
+    """Return the tile for a matrix ``[rows, width]`` of halves and so many inputs."""
     splits = 1
     while rows * splits < SHORT * processors and width >= 2 * splits * LEAST_COLUMNS:
         splits *= 2
-    stage = (DotTile.ROWS + columns(batch)) * DotTile.BLOCK * 2
-    return DotTile(splits=splits, STAGES=min(DotTile.STAGES, SHARED_BYTES // stage))
+    height = triton.cdiv(rows * splits, processors)
+    low, high = height <= 64, height > 128
+    most, block, programs = 64 if low else 128, 64 if high else 128, 2 if high else 1
+    stages = SHARED_BYTES // programs // ((most + columns(batch)) * block * 2)
+    return DotTile(
+        programs=programs,
+        ROWS=most,
+        BLOCK=block,
+        STAGES=min(MOST_STAGES, stages),
+        splits=splits,
+        num_warps=4 if low else 8,
+    )
 
 
 def columns(batch: int) -> int:
@@ -68,10 +79,11 @@ def columns(batch: int) -> int:
 def product(inputs: Tensor, weight: Tensor, wanted: Output, chosen: DotTile | None = None) -> Tensor:
     """Return y for inputs ``[M, B, K]`` of the M ranges of rows."""
     processors = hardware.processors(inputs.device)
-    chosen = chosen or tile(inputs.shape[1], *weight.shape, processors)
+    height, width = weight.shape
+    chosen = chosen or tile(inputs.shape[1], height, width, processors)
     alone = chosen.splits == 1
     swiglu = alone and wanted.activation == "swiglu"
-    rows, most = len(weight) // (1 + swiglu), chosen.ROWS // (1 + swiglu)
+    rows, most = height // (1 + swiglu), chosen.ROWS // (1 + swiglu)
     ranges, programs = parts(wanted.mix_rows or (rows,), max(1, chosen.programs * processors // chosen.splits), most)
     made = weight.new_empty(chosen.splits, inputs.shape[1], rows, dtype=wanted.dtype if alone else torch.float32)
     launch(
@@ -84,16 +96,15 @@ def product(inputs: Tensor, weight: Tensor, wanted: Output, chosen: DotTile | No
         batch=inputs.shape[1],
         scale=wanted.scale if alone else 1.0,
         rows=rows,
-        K=inputs.shape[2],
+        K=width,
         RANGES=ranges,
         SWIGLU=swiglu,
         SQUARED=alone and wanted.activation == "relu2",
         ROWS=most,
         COLUMNS=columns(inputs.shape[1]),
-        SPLIT=triton.cdiv(inputs.shape[2], chosen.BLOCK * chosen.splits) * chosen.BLOCK,
+        SPLIT=triton.cdiv(width, chosen.BLOCK * chosen.splits) * chosen.BLOCK,
         BLOCK=chosen.BLOCK,
         STAGES=chosen.STAGES,
-        LINES=chosen.LINES,
         num_warps=chosen.num_warps,
         **pdl.overlapping(inputs.device),
     )
@@ -120,8 +131,7 @@ def parts(sizes: tuple[int, ...], programs: int, most: int) -> tuple[tuple[tuple
 def fused_linear_dot_kernel(
     inputs, weight, y, source, target, carried, batch, scale, rows,
     K: tl.constexpr, RANGES: tl.constexpr, SWIGLU: tl.constexpr, SQUARED: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, SPLIT: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr, LINES: tl.constexpr,
-    PDL: tl.constexpr,
+    COLUMNS: tl.constexpr, SPLIT: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Program: some rows of one range and, of so many splits, one's columns; all columns of y ``[splits, B, rows]``."""
     pdl.launch_dependents(PDL)
@@ -130,7 +140,7 @@ def fused_linear_dot_kernel(
     at, here = tile_rows(first, end, rows, SWIGLU, ROWS)
     w = weight + at.to(tl.int64)[:, None] * K
     if PDL:
-        bring(w, here, begin, K, LINES)
+        bring(w, here, begin, K)
     pdl.wait(PDL)
     if source is not None:
         if tl.program_id(0) + tl.program_id(1) == 0:
@@ -166,16 +176,15 @@ def part_of(program, RANGES: tl.constexpr):
 
 
 @triton.jit
-def bring(rows, here, begin, K: tl.constexpr, LINES: tl.constexpr):
-    """Have lines of rows brought to L2: about what memory gives while the inputs are made."""
-    if LINES > 0:
-        column = begin + tl.arange(0, LINES) * (LINE // (rows.dtype.element_ty.primitive_bitwidth // 8))
-        there = here[:, None] & (column < K)[None, :]
-        tl.inline_asm_elementwise(
-            "{ .reg .pred p; setp.ne.u32 p, $2, 0; @p prefetch.global.L2 [$1]; mov.u32 $0, 0; }",
-            constraints="=r,l,r",
-            args=[(rows + column[None, :]).to(tl.int64, bitcast=True), there.to(tl.int32)],
-            dtype=tl.int32,
-            is_pure=False,
-            pack=1,
-        )
+def bring(rows, here, begin, K: tl.constexpr):
+    """Have the first lines of rows brought to L2."""
+    column = begin + tl.arange(0, LINES) * (LINE // (rows.dtype.element_ty.primitive_bitwidth // 8))
+    there = here[:, None] & (column < K)[None, :]
+    tl.inline_asm_elementwise(
+        "{ .reg .pred p; setp.ne.u32 p, $2, 0; @p prefetch.global.L2 [$1]; mov.u32 $0, 0; }",
+        constraints="=r,l,r",
+        args=[(rows + column[None, :]).to(tl.int64, bitcast=True), there.to(tl.int32)],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
+    )

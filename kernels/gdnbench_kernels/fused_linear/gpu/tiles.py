@@ -28,13 +28,14 @@ class Tile:
     programs: int
 
 
-# Found by search on an H200 at batch 1, where rings in shared memory and prefetches to L2 gained nothing. Of batches 2
-# to 4 it is known that the compiler spills nothing in the models' shapes.
+# Found by search on an H200 over the models' shapes, at batches 1 and 2.
 WARPS, REGISTERS = 16, 128  # that fill an SM: warps, of so many registers a thread
 OTHERS = 32  # registers that hold neither inputs nor weights nor sums
-WEIGHTS = 64  # at most, for weights on their way and sums; twice as many where programs fill half of an SM
-FEW_INPUTS, MOST_INPUTS = 32, 48  # beyond which eight warps share the inputs; and beyond which those fill half of an SM
-LARGE = 128 * 1024  # bytes of the matrix that an SM reads: much more than are on their way at once
+WEIGHTS = 68  # at most, for weights on their way and sums; twice as many where programs fill half of an SM
+FOUR_WARPS = 4096  # numbers of all inputs that four warps hold; of more, eight do
+MOST_INPUTS = 48  # registers beyond which programs fill half of an SM
+SMALL, MEDIUM = 64 * 1024, 112 * 1024  # bytes of the matrix that an SM reads
+FEW = 8  # rows of an SM or of a program
 MOST_DEPTH = 4
 
 
@@ -47,19 +48,38 @@ def tile(batch: int, rows: int, width: int, row_bytes: int, processors: int, *, 
     for key in ((rows, width), None):
         if key in searched:
             return searched[key]
-    warps = 4 if batch * width <= FEW_INPUTS * 4 * 32 else 8
+    warps = 4 if batch * width <= FOUR_WARPS else 8
     threads = 32 * warps
     inputs = batch * width // threads  # registers
+    read = rows * row_bytes / processors
+    programs, room = WARPS // warps, min(WEIGHTS, REGISTERS - OTHERS - inputs)
     # A matrix that is soon read leaves half of the SM to the next kernel's programs, whose weights then come meanwhile.
-    if rows * row_bytes > LARGE * processors and inputs <= MOST_INPUTS and not mixed:
-        programs, room = WARPS // warps, min(WEIGHTS, REGISTERS - OTHERS - inputs)
+    if read <= MEDIUM or inputs > MOST_INPUTS or mixed:
+        programs, room = programs // 2, 2 * WEIGHTS
+    if rows <= FEW * processors:
+        programs = 1
+    fit = max(1, room * 4 * threads // (row_bytes + batch * 4 * threads))  # rows
+    each = cdiv(rows, processors * programs)
+    if read <= SMALL:  # all of it is on its way at once
+        at_once = _power(min(4, fit))
+        depth = min(fit // at_once, cdiv(each, at_once))
+    elif each <= FEW:  # it is read in so few rounds that larger tiles pay more than weights on their way
+        at_once, depth = _power(min(4, fit)), 1
     else:
-        programs, room = WARPS // warps // 2, 2 * WEIGHTS
-    fit = room * 4 * threads // (row_bytes + batch * 4 * threads)
-    held = max(1, min(fit, cdiv(rows, processors * programs)))  # rows: no more than the program has
-    at_once = 2 if held >= 4 else 1  # at least two tiles, lest nothing be on its way while one is multiplied
-    depth = min(MOST_DEPTH, held // at_once)
-    return Tile(ROWS=at_once, BLOCK=_block(width, 256 * warps), DEPTH=depth, num_warps=warps, programs=programs)
+        at_once = 4 if fit >= 16 else 2 if fit >= 6 else 1
+        depth = fit // at_once
+    return Tile(
+        ROWS=at_once,
+        BLOCK=_block(width, 256 * warps),
+        DEPTH=min(MOST_DEPTH, depth),
+        num_warps=warps,
+        programs=programs,
+    )
+
+
+def _power(number: int) -> int:
+    """Return the largest power of 2 up to a number."""
+    return 1 << (number.bit_length() - 1)
 
 
 def _block(width: int, longest: int) -> int:
