@@ -6,7 +6,7 @@ import pytest
 import torch
 from gdnbench_kernels.backends import BackendRefusal
 from gdnbench_kernels.fused_linear import fused_linear
-from gdnbench_kernels.fused_linear.gpu import few, several, tiles
+from gdnbench_kernels.fused_linear.gpu import few, parts, several, tiles
 from gdnbench_kernels.fused_linear.gpu.tiles import Tile
 from gdnbench_kernels.fused_linear.impl import triton
 
@@ -44,7 +44,7 @@ def test_halves_and_a_stream_in_single_precision(dtype, batch):
 @pytest.mark.parametrize("name", ["plain", "swiglu", "token shift", "channel mix"])
 def test_several_rows_by_tensor_cores(name, tile, monkeypatch):
     taken = []
-    monkeypatch.setattr(several, "tile", lambda *sizes: taken.append(sizes) or tile)
+    monkeypatch.setattr(several, "tile", lambda *sizes, paired: taken.append(sizes) or tile)
     call = replace(CALLS[name], batch=17, width=200, rows=200 if name != "swiglu" else 136)
     if call.mix_rows:
         call = replace(call, mix_rows=(190, 3, 7) if len(call.mix_rows) == 3 else (200,))
@@ -56,7 +56,7 @@ def test_several_rows_by_tensor_cores(name, tile, monkeypatch):
     ("sizes", "programs", "most"), [((9228,), 132, 128), ((200, 3, 7), 8, 16), ((2048, 64), 33, 64)]
 )
 def test_parts_are_equal_and_cover_every_row(sizes, programs, most):
-    ranges, count = several.parts(sizes, programs, most)
+    ranges, count = parts.parts(sizes, programs, most)
     rows = []
     for (first, row, height, end), following in zip(ranges, [*(r[0] for r in ranges[1:]), count], strict=True):
         assert height <= most

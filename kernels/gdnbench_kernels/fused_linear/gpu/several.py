@@ -3,7 +3,7 @@
 Rows' inputs are made before, once (`many.prepared`): all programs read them, from L2. So that memory is busy all over
 the chip, and all the time, programs have equally many rows of the matrix, which may be fewer than their tiles have
 room for; of a matrix of few rows each has more rows, but only some columns, and the sums are added up by a kernel more.
-Each program begins to bring its weights to L2 before it waits for the inputs.
+Each program begins to bring its weights to L2 before it waits for the inputs; on a Hopper to shared memory (`hopper`).
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,12 @@ from torch import Tensor
 
 from gdnbench_kernels.fused_linear.api import Output
 from gdnbench_kernels.fused_linear.gpu.few import carried, copy, tile_rows
+from gdnbench_kernels.fused_linear.gpu.hopper import fused_linear_hopper_kernel
 from gdnbench_kernels.fused_linear.gpu.output import finished
+from gdnbench_kernels.fused_linear.gpu.parts import part_of, parts
 from gdnbench_kernels.gpu import hardware, pdl
 from gdnbench_kernels.gpu.activations import sigmoid
-from gdnbench_kernels.launching import launch
+from gdnbench_kernels.launching import arch_of, launch
 
 # Of each row's weights, brought to L2 before the inputs are there: lines, and bytes of one. More would be in the way of
 # the kernel that makes the inputs.
@@ -46,19 +48,23 @@ class DotTile:
     num_warps: int = 8
 
 
+HOPPER = 90  # compute capability
 # Found by search on an H200 over the models' shapes, with 8 and 64 inputs.
 SHORT = 32  # rows of the matrix for each SM: fewer are taken by several programs each
 LEAST_COLUMNS = 256  # of such a program
 SHARED_BYTES, MOST_STAGES = 200 * 1024, 8  # of an SM, for blocks on their way
 
 
-def tile(batch: int, rows: int, width: int, processors: int) -> DotTile:
-    """Return the tile for a matrix ``[rows, width]`` of halves and so many inputs."""
+def tile(batch: int, rows: int, width: int, processors: int, *, paired: bool = False) -> DotTile:
+    """Return the tile for a matrix ``[rows, width]`` of halves and so many inputs.
+
+    ``paired``: a row of y takes two of the matrix, which lie in one program.
+    """
     splits = 1
     while rows * splits < SHORT * processors and width >= 2 * splits * LEAST_COLUMNS:
         splits *= 2
     height = triton.cdiv(rows * splits, processors)
-    low, high = height <= 64, height > 128
+    low, high = height <= 64 and not (paired and splits == 1), height > 128
     most, block, programs = 64 if low else 128, 64 if high else 128, 2 if high else 1
     stages = SHARED_BYTES // programs // ((most + columns(batch)) * block * 2)
     return DotTile(
@@ -80,14 +86,15 @@ def product(inputs: Tensor, weight: Tensor, wanted: Output, chosen: DotTile | No
     """Return y for inputs ``[M, B, K]`` of the M ranges of rows."""
     processors = hardware.processors(inputs.device)
     height, width = weight.shape
-    chosen = chosen or tile(inputs.shape[1], height, width, processors)
+    swiglu = wanted.activation == "swiglu"
+    chosen = chosen or tile(inputs.shape[1], height, width, processors, paired=swiglu)
     alone = chosen.splits == 1
-    swiglu = alone and wanted.activation == "swiglu"
+    swiglu &= alone
     rows, most = height // (1 + swiglu), chosen.ROWS // (1 + swiglu)
     ranges, programs = parts(wanted.mix_rows or (rows,), max(1, chosen.programs * processors // chosen.splits), most)
     made = weight.new_empty(chosen.splits, inputs.shape[1], rows, dtype=wanted.dtype if alone else torch.float32)
     launch(
-        fused_linear_dot_kernel,
+        fused_linear_hopper_kernel if _serves(inputs, weight) else fused_linear_dot_kernel,
         (programs, chosen.splits),
         inputs=inputs,
         weight=weight,
@@ -111,20 +118,9 @@ def product(inputs: Tensor, weight: Tensor, wanted: Output, chosen: DotTile | No
     return made[0] if alone else finished(made, wanted)
 
 
-def parts(sizes: tuple[int, ...], programs: int, most: int) -> tuple[tuple[tuple[int, int, int, int], ...], int]:
-    """Divide ranges of rows into equal parts, at most ``most`` rows each and about ``programs`` of them.
-
-    Returns:
-        Of each range its first program, its first row, rows of a program, its end; how many programs there are.
-    """
-    waves = triton.cdiv(triton.cdiv(sum(sizes), programs), most)
-    found, program, row = [], 0, 0
-    for size in sizes:
-        count = max(1, round(waves * programs * size / sum(sizes)), triton.cdiv(size, most))
-        height = triton.cdiv(size, count)
-        found.append((program, row, height, row + size))
-        program, row = program + triton.cdiv(size, height), row + size
-    return tuple(found), program
+def _serves(*operands: Tensor) -> bool:
+    """Return whether `hopper` does: its copies move 16 bytes."""
+    return arch_of(operands[0].device) == HOPPER and all(x.data_ptr() % 16 == 0 for x in operands)
 
 
 @triton.jit(do_not_specialize=["carried", "scale", "batch"])
@@ -162,17 +158,6 @@ def fused_linear_dot_kernel(
     mine = first + tl.arange(0, ROWS)
     place = y + (tl.program_id(1) * batch + b)[None, :].to(tl.int64) * rows + mine[:, None]
     tl.store(place, (scale * sums).to(y.dtype.element_ty), mask=(mine < end)[:, None] & (b < batch)[None, :])
-
-
-@triton.jit
-def part_of(program, RANGES: tl.constexpr):
-    """Return a program's first row, its end, and which range they are of."""
-    start, row, height, end, which = 0, 0, 0, 0, 0
-    for i in tl.static_range(len(RANGES)):
-        if program >= RANGES[i][0]:
-            start, row, height, end, which = RANGES[i][0], RANGES[i][1], RANGES[i][2], RANGES[i][3], i
-    first = row + (program - start) * height
-    return first, tl.minimum(first + height, end), which
 
 
 @triton.jit
