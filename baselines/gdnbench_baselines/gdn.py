@@ -222,7 +222,14 @@ class GatedDeltaServing(ConvolvedServing):
         o = gated_delta_decode(qkv, g, beta, self.taps, **settings, impl=impl("gated_delta_decode"))
         norm, size = as_arguments(layer.o_norm), layer.value_dim
         out = fused_linear(
-            o, self.output, gate=gate, **norm, group_size=size, scale=self.factor, impl=impl("fused_linear")
+            o,
+            self.output,
+            gate=gate,
+            **norm,
+            group_size=size,
+            scale=self.factor,
+            parts=True,
+            impl=impl("fused_linear"),
         )
         return made.total, out.y
 

@@ -185,6 +185,6 @@ class Mamba2Serving(ConvolvedServing):
         o = ssd_decode(xbc, dt, self.taps, self.bias, **settings, impl=impl("ssd_decode"))
         norm = as_arguments(self.layer.norm)
         out = fused_linear(
-            o, self.output, gate=z, gate_first=True, **norm, scale=self.factor, impl=impl("fused_linear")
+            o, self.output, gate=z, gate_first=True, **norm, scale=self.factor, parts=True, impl=impl("fused_linear")
         )
         return made.total, out.y

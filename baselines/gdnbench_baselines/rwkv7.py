@@ -261,7 +261,7 @@ class TimeMixServing(StepByStep):
         )
         assert made.normed is not None
         carry = made.normed, last
-        out = fused_linear(o, self.output, scale=self.factor, carry=carry, impl=impl("fused_linear"))
+        out = fused_linear(o, self.output, scale=self.factor, parts=True, carry=carry, impl=impl("fused_linear"))
         return made.total, out.y
 
 

@@ -221,7 +221,7 @@ class AttentionServing(Serving):
             first = (layer.heads + 2 * layer.kv_heads) * layer.head_dim
             gate = {"gate": made.y[:, first : first + o.shape[1]], "group_size": layer.head_dim}
             gate |= as_arguments(layer.o_norm)
-        return made.total, fused_linear(o, self.output, **gate, scale=self.factor, impl=impl).y
+        return made.total, fused_linear(o, self.output, **gate, scale=self.factor, parts=True, impl=impl).y
 
     def begin(self, rows: slice) -> State:
         """Return a state whose caches are the room of these rows."""

@@ -68,7 +68,7 @@ class SwiGLUServing(StepByStep):
         """Run one token of every row."""
         impl = self.slots.impl("fused_linear")
         made = fused_linear(x, self.inputs, add=y, **as_arguments(self.norm), activation="swiglu", impl=impl)
-        return made.total, fused_linear(made.y, self.output, scale=self.factor, impl=impl).y
+        return made.total, fused_linear(made.y, self.output, scale=self.factor, parts=True, impl=impl).y
 
 
 class ChannelMix(StatefulLayer):
@@ -133,7 +133,7 @@ class ChannelMixServing(StepByStep):
         made = fused_linear(x, self.inputs, add=y, **norm, **shifted, activation="relu2", impl=impl)
         assert made.normed is not None
         carry = made.normed, last
-        return made.total, fused_linear(made.y, self.output, scale=self.factor, carry=carry, impl=impl).y
+        return made.total, fused_linear(made.y, self.output, scale=self.factor, parts=True, carry=carry, impl=impl).y
 
 
 FEEDFORWARDS: dict[str, type[StatefulLayer] | None] = {"swiglu": SwiGLU, "channel_mix": ChannelMix, "none": None}

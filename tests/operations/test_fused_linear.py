@@ -108,6 +108,14 @@ def test_types(impl):
 
 
 @forms
+def test_a_sum_in_parts_is_added_up(impl):
+    given, parts = arguments(Call(batch=2, tensors=("norm",)), F64), torch.randn(3, 2, 48, dtype=F64)
+    found, once = (fused_linear(**given, add=add, impl=impl) for add in (parts, parts.sum(0)))
+    assert torch.equal(found.total, once.total)
+    assert torch.equal(found.y, once.y)
+
+
+@forms
 def test_carries_along(impl):
     source, target = torch.randn(2, 3, 5)
     given = arguments(Call(), torch.float32)
@@ -129,6 +137,9 @@ WRONG = {
         "previous": torch.ones(1, 48), "mix": torch.ones(1, 48), "mix_rows": (23,),
     },
     "mix_rows: expected 0 numbers": {"mix_rows": (24,)},
+    "add: expected shape [any, 1, 48]": {"add": torch.ones(2, 2, 48)},
+    "add: strides [0, 48, 1], expected contiguous parts": {"add": torch.ones(1, 1, 48).expand(2, 1, 48)},
+    "parts: what relu2 makes of y is no sum of parts": {"parts": True, "activation": "relu2"},
     "activation: 'relu', expected one of none, swiglu, relu2": {"activation": "relu"},
     "weight: swiglu takes an even number of rows": {"weight": torch.ones(23, 48), "activation": "swiglu"},
     "carry: expected shape [3], got [4]": {"carry": (torch.ones(3), torch.ones(4))},

@@ -16,7 +16,7 @@ class FusedLinear(NamedTuple):
     """What `fused_linear` returns.
 
     Attributes:
-        y: ``[B, N]`` (with ``swiglu`` half of it).
+        y: ``[B, N]`` (with ``swiglu`` half of it); where it may be, in parts ``[S, B, N]`` in float32, whose sum it is.
         total: ``x + add``, in the type of x; x itself where nothing is added.
         normed: with ``previous`` what is to be the next one, in the weight's type ``[B, K]``; else None.
     """
@@ -59,6 +59,12 @@ class Output:
     scale: float
     dtype: torch.dtype
     carry: tuple[Tensor, Tensor] | None
+    parts: bool
+
+
+def whole(y: Tensor) -> Tensor:
+    """Return the sum of parts, of what may be given in parts."""
+    return y.sum(0) if y.ndim == 3 else y
 
 
 @torch.no_grad()
@@ -80,6 +86,7 @@ def fused_linear(
     scale: float = 1.0,
     out_dtype: torch.dtype | None = None,
     carry: tuple[Tensor, Tensor] | None = None,
+    parts: bool = False,
     impl: str = "torch",
 ) -> FusedLinear:
     """Return ``scale * activation(u weight^T)``, where u is made of ``x`` in this order; no gradients.
@@ -90,7 +97,7 @@ def fused_linear(
     Args:
         x: ``[B, K]``, any strides but a contiguous last dim, as all rows ``[B, K]``.
         weight: ``[N, K]``.
-        add: ``[B, K]``; the sum is rounded to the type of x.
+        add: ``[B, K]``, or contiguous parts of it ``[S, B, K]``; the sum is rounded to the type of x.
         norm: ``[K]`` or ``[group_size]``: the weight of the RMS norm over each group of channels.
         norm_bias: of the shape of ``norm``: with it the norm is a layer norm, which takes the mean away too.
         eps: added to the mean of squares, or to the variance.
@@ -105,6 +112,7 @@ def fused_linear(
         out_dtype: of y; the weight's by default.
         carry: a contiguous tensor and where to copy it, of the same shape and type: such as a ``normed`` of an earlier
             call to what was ``previous`` there, which that call could not overwrite. It saves a kernel.
+        parts: whether y may be in parts, for ``add`` of a next call. It saves a kernel; without an activation only.
         impl: the backend, by name (`gdnbench_kernels.backends.names("fused_linear")`).
 
     Raises:
@@ -119,7 +127,7 @@ def fused_linear(
     )  # fmt: skip
     wanted = Output(
         mix_rows=tuple(mix_rows), activation=activation, scale=float(scale), dtype=out_dtype or weight.dtype,
-        carry=carry,
+        carry=carry, parts=parts,
     )  # fmt: skip
     _check_input(given, weight, rows, width)
     _check_output(given, wanted, weight)
@@ -140,6 +148,11 @@ def _check_input(given: Input, weight: Tensor, rows: int, width: int) -> None:
     tensors: dict[str, Any] = given.tensors()
     checks.same_device_and_kind(**tensors, weight=weight)
     checks.same_type(**tensors, weight=weight)
+    if given.add is not None and given.add.ndim == 3:
+        checks.shape("add", given.add, None, rows, width)
+        if not given.add.is_contiguous():
+            raise ValueError(f"add: strides {list(given.add.stride())}, expected contiguous parts")
+        del tensors["add"]
     for name in {"x", "add", "gate", "previous"} & tensors.keys():
         checks.shape(name, tensors[name], rows, width)
         checks.contiguous_rows(**{name: tensors[name]})
@@ -167,6 +180,8 @@ def _check_output(given: Input, wanted: Output, weight: Tensor) -> None:
         raise ValueError(f"activation: {wanted.activation!r}, expected one of {', '.join(get_args(Activation))}")
     if wanted.activation == "swiglu" and (len(weight) % 2 or ranges > 1):
         raise ValueError(f"weight: swiglu takes an even number of rows of one input, got {len(weight)} of {ranges}")
+    if wanted.parts and wanted.activation != "none":
+        raise ValueError(f"parts: what {wanted.activation} makes of y is no sum of parts")
     if not wanted.dtype.is_floating_point:
         raise ValueError(f"out_dtype: expected a floating point type, got {wanted.dtype}")
     if wanted.carry is not None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from gdnbench_kernels.backends import BackendRefusal
 from gdnbench_kernels.fused_linear import fused_linear
+from gdnbench_kernels.fused_linear.api import whole
 from gdnbench_kernels.fused_linear.gpu import few, parts, several, tiles
 from gdnbench_kernels.fused_linear.gpu.tiles import Tile
 from gdnbench_kernels.fused_linear.impl import triton
@@ -97,6 +98,36 @@ def test_rows_of_any_stride(batch):
     wider = {name: torch.cat([given[name], given[name]], -1)[:, :48] for name in ("x", "add", "gate", "previous")}
     plain, strided = (fused_linear(**each, impl="triton") for each in (given, given | wider))
     assert all(torch.equal(one, other) for one, other in zip(plain, strided, strict=True))
+
+
+@pytest.mark.parametrize("batch", [2, 6])
+def test_rows_of_any_stride_as_they_are(batch):
+    given = arguments(Call(batch=batch), torch.float16)
+    strided = given | {"x": torch.cat([given["x"], given["x"]], -1)[:, :48]}
+    assert torch.equal(fused_linear(**given, impl="triton").y, fused_linear(**strided, impl="triton").y)
+
+
+@pytest.mark.parametrize("batch", [1, 6])
+@pytest.mark.parametrize("tensors", [("norm",), ("norm", "gate")], ids=["a norm of all", "norms of groups"])
+def test_a_sum_in_parts_is_that_of_its_parts(batch, tensors):
+    call = Call(batch=batch, tensors=tensors, settings={"group_size": 16} if "gate" in tensors else {}, norm_size=None)
+    given = arguments(call, torch.float32)
+    parts = torch.randn(3, batch, 48)
+    found = fused_linear(**given, add=parts, **call.settings, impl="triton")
+    once = fused_linear(**given, add=parts[0] + parts[1] + parts[2], **call.settings, impl="triton")
+    assert all(torch.equal(one, other) for one, other in zip(found[:2], once[:2], strict=True))
+
+
+def test_y_in_parts_where_it_may_be(monkeypatch):
+    monkeypatch.setattr(several, "tile", lambda *sizes, paired: several.DotTile(BLOCK=16, splits=3))
+    given = arguments(Call(batch=5), torch.float16)
+    parts = fused_linear(**given, scale=1.5, parts=True, impl="triton").y
+    assert (parts.shape, parts.dtype) == ((3, 5, 24), torch.float32)
+    y = fused_linear(**given, scale=1.5, impl="triton").y
+    assert y.shape == (5, 24)
+    torch.testing.assert_close(parts.sum(0), y.float(), atol=2e-3, rtol=2e-3)
+    assert torch.equal(whole(parts), parts.sum(0))
+    assert whole(y) is y
 
 
 @pytest.mark.parametrize("batch", [1, 6])

@@ -67,7 +67,9 @@ def arguments(given: Input) -> dict[str, Any]:
     return {
         **rows,
         # Of one row alone no stride is read: it shall not count as another kernel.
-        **{f"{name}_row": 0 if row is None or len(row) == 1 else row.stride(0) for name, row in rows.items()},
+        **{f"{name}_row": 0 if row is None or len(given.x) == 1 else row.stride(-2) for name, row in rows.items()},
+        "add_part": 0 if given.add is None or given.add.ndim == 2 else given.add.stride(0),
+        "ADDS": 1 if given.add is None or given.add.ndim == 2 else len(given.add),
         "norm": given.norm,
         "norm_bias": given.norm_bias,
         "mix": given.mix,
@@ -88,8 +90,9 @@ def carried(wanted: Output) -> dict[str, Any]:
 @triton.jit(do_not_specialize=["carried", "scale", "eps"])
 def fused_linear_kernel(
     x, add, norm, norm_bias, gate, previous, mix, weight, y, total, normed, source, target, carried,
-    x_row, add_row, gate_row, previous_row, scale, eps, rows,
-    K: tl.constexpr, GROUP: tl.constexpr, GATE_FIRST: tl.constexpr, NORM: tl.constexpr, RANGES: tl.constexpr,
+    x_row, add_row, add_part, gate_row, previous_row, scale, eps, rows,
+    K: tl.constexpr, GROUP: tl.constexpr, GATE_FIRST: tl.constexpr, ADDS: tl.constexpr, NORM: tl.constexpr,
+    RANGES: tl.constexpr,
     SWIGLU: tl.constexpr, SQUARED: tl.constexpr, B: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
     DEPTH: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
@@ -111,8 +114,8 @@ def fused_linear_kernel(
     last = program == tl.num_programs(0) - 1  # it has the fewest tiles: it writes what else there is to write
     for b in tl.static_range(B):
         made = make_input(
-            x, add, gate, previous, constants, total, normed, b, last, x_row, add_row, gate_row, previous_row,
-            eps, K, GROUP, GATE_FIRST, BLOCK, weight.dtype.element_ty,
+            x, add, gate, previous, constants, total, normed, b, last, x_row, add_row, add_part, gate_row,
+            previous_row, eps, K, GROUP, GATE_FIRST, ADDS, BLOCK, weight.dtype.element_ty,
         )  # fmt: skip
         inputs = inputs + (apart(made, BLOCK, PACKED),)
     if source is not None:

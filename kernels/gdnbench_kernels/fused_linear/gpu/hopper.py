@@ -38,6 +38,10 @@ def fused_linear_hopper_kernel(
     """Program: some rows of one range and, of so many splits, one's columns; all columns of y ``[splits, B, rows]``."""
     TYPE: gl.constexpr = weight.dtype.element_ty
     PARTS: gl.constexpr = 2 if SWIGLU else 1
+    # What adds up parts is a small kernel: it may start at once. Others would hold what they load in an SM whose first
+    # cache is as small as this kernel's rings leave it, and keep it so.
+    if SPLIT < K:
+        pdl.launch_dependents(PDL)
     first, end, which = part_of(gl.program_id(0), RANGES)
     begin = gl.program_id(1) * SPLIT
     stop = min(begin + SPLIT, K)
@@ -84,7 +88,8 @@ def fused_linear_hopper_kernel(
             sums, ups = warpgroup_mma_wait(0, deps=[sums, ups])
         else:
             sums = warpgroup_mma_wait(0, deps=[sums])
-    pdl.launch_dependents(PDL)
+    if SPLIT >= K:
+        pdl.launch_dependents(PDL)
     # The ring's memory serves the exchange below from here on: not before all is there and read, by all warps.
     async_copy.wait_group(0)
     gl.thread_barrier()

@@ -38,8 +38,9 @@ def read_constants(norm, norm_bias, mix, which, K: tl.constexpr, NORM: tl.conste
 
 @triton.jit
 def make_input(
-    x, add, gate, previous, constants, total, normed, b, writes, x_row, add_row, gate_row, previous_row, eps,
-    K: tl.constexpr, GROUP: tl.constexpr, GATE_FIRST: tl.constexpr, BLOCK: tl.constexpr, TYPE: tl.constexpr,
+    x, add, gate, previous, constants, total, normed, b, writes, x_row, add_row, add_part, gate_row, previous_row, eps,
+    K: tl.constexpr, GROUP: tl.constexpr, GATE_FIRST: tl.constexpr, ADDS: tl.constexpr, BLOCK: tl.constexpr,
+    TYPE: tl.constexpr,
 ):  # fmt: skip
     """Return row b of the product's input in TYPE, in blocks; store the sum and the norm if it ``writes``."""
     weights, biases, mixes = constants
@@ -47,10 +48,14 @@ def make_input(
     # All is on its way before anything is waited for.
     sums = read_blocks(x, b * x_row, K, K, BLOCK)
     adds = read_blocks(add, b * add_row, K, K, BLOCK)
+    for i in tl.static_range(1, ADDS):
+        adds = plus(adds, read_blocks(add + i * add_part, b * add_row, K, K, BLOCK))
     gates = read_blocks(gate, b * gate_row, K, K, BLOCK)
     befores = read_blocks(previous, b * previous_row, K, K, BLOCK)
     if GROUP < K:
-        means, rstds = group_statistics(x, add, gate, b, x_row, add_row, gate_row, eps, K, GROUP, GATE_FIRST, LAYER)
+        means, rstds = group_statistics(
+            x, add, gate, b, x_row, add_row, add_part, gate_row, eps, K, GROUP, GATE_FIRST, ADDS, LAYER
+        )
     blocks = ()
     for i in tl.static_range(len(sums)):
         if len(adds) > 0:
@@ -92,6 +97,15 @@ def make_input(
 
 
 @triton.jit
+def plus(one, other):
+    """Return sums of blocks."""
+    blocks = ()
+    for i in tl.static_range(len(one)):
+        blocks = blocks + (one[i] + other[i],)
+    return blocks
+
+
+@triton.jit
 def write_blocks(at, b, blocks, K: tl.constexpr, BLOCK: tl.constexpr):
     """Store row b of a contiguous matrix of K columns; None is nowhere."""
     if at is not None:
@@ -127,8 +141,8 @@ def statistics(blocks, eps, K: tl.constexpr, BLOCK: tl.constexpr, LAYER: tl.cons
 
 @triton.jit
 def group_statistics(
-    x, add, gate, b, x_row, add_row, gate_row, eps, K: tl.constexpr, GROUP: tl.constexpr, GATE_FIRST: tl.constexpr,
-    LAYER: tl.constexpr,
+    x, add, gate, b, x_row, add_row, add_part, gate_row, eps, K: tl.constexpr, GROUP: tl.constexpr,
+    GATE_FIRST: tl.constexpr, ADDS: tl.constexpr, LAYER: tl.constexpr,
 ):  # fmt: skip
     """Return the same for each group of a row, which is read once more for it, side by side."""
     GROUPS: tl.constexpr = K // GROUP
@@ -138,6 +152,8 @@ def group_statistics(
     u = tl.load(x + b * x_row + column, mask=here, other=0.0)
     if add is not None:
         more = tl.load(add + b * add_row + column, mask=here, other=0.0)
+        for i in tl.static_range(1, ADDS):
+            more += tl.load(add + i * add_part + b * add_row + column, mask=here, other=0.0)
         u = (u.to(tl.float32) + more.to(tl.float32)).to(x.dtype.element_ty)
     u = u.to(tl.float32)
     if GATE_FIRST:

@@ -18,7 +18,7 @@ from gdnbench_kernels.gpu import pdl
 from gdnbench_kernels.launching import launch
 from gdnbench_kernels.precision import HALF
 
-BLOCK = 1024
+MOST_COLUMNS, COLUMNS_PER_WARP = 2048, 256  # of a row, that a program takes at once
 MOST, MOST_MIXED = 64, 128  # rows of x that `several` is given, without and with a mix
 
 
@@ -48,10 +48,11 @@ def prepared(given: Input, weight: Tensor) -> tuple[Tensor, Tensor | None, Tenso
     """Return the sum, the norm if it is wanted, and the product's inputs ``[M, B, K]`` (M = 1 without mix)."""
     x = given.x
     if given.is_plain(weight.dtype):
-        return x, None, x[None]
+        return x, None, x.contiguous()[None]
     inputs = weight.new_empty(1 if given.mix is None else len(given.mix), *x.shape)
     total = None if given.add is None else x.new_empty(x.shape)
     normed = None if given.previous is None else weight.new_empty(x.shape)
+    block = min(MOST_COLUMNS, triton.next_power_of_2(x.shape[1]))
     launch(
         fused_linear_input_kernel,
         (len(x), len(inputs)),
@@ -59,7 +60,8 @@ def prepared(given: Input, weight: Tensor) -> tuple[Tensor, Tensor | None, Tenso
         inputs=inputs,
         total=total,
         normed=normed,
-        BLOCK=BLOCK,
+        BLOCK=block,
+        num_warps=max(1, block // COLUMNS_PER_WARP),
         **pdl.overlapping(x.device),
     )
     return x if total is None else total, normed, inputs
@@ -68,9 +70,9 @@ def prepared(given: Input, weight: Tensor) -> tuple[Tensor, Tensor | None, Tenso
 @triton.jit(do_not_specialize=["eps"])
 def fused_linear_input_kernel(
     x, add, norm, norm_bias, gate, previous, mix, inputs, total, normed,
-    x_row, add_row, gate_row, previous_row, eps,
-    K: tl.constexpr, GROUP: tl.constexpr, GATE_FIRST: tl.constexpr, NORM: tl.constexpr, BLOCK: tl.constexpr,
-    PDL: tl.constexpr,
+    x_row, add_row, add_part, gate_row, previous_row, eps,
+    K: tl.constexpr, GROUP: tl.constexpr, GATE_FIRST: tl.constexpr, ADDS: tl.constexpr, NORM: tl.constexpr,
+    BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Program: one row, and one way to mix it."""
     pdl.launch_dependents(PDL)
@@ -78,8 +80,8 @@ def fused_linear_input_kernel(
     constants = read_constants(norm, norm_bias, mix, which, K, NORM, BLOCK)
     pdl.wait(PDL)
     made = make_input(
-        x, add, gate, previous, constants, total, normed, b, which == 0, x_row, add_row, gate_row, previous_row, eps,
-        K, GROUP, GATE_FIRST, BLOCK, inputs.dtype.element_ty,
+        x, add, gate, previous, constants, total, normed, b, which == 0, x_row, add_row, add_part, gate_row,
+        previous_row, eps, K, GROUP, GATE_FIRST, ADDS, BLOCK, inputs.dtype.element_ty,
     )  # fmt: skip
     row = inputs + (which.to(tl.int64) * tl.num_programs(0) + b) * K
     for i in tl.static_range(len(made)):

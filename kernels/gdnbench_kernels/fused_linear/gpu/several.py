@@ -83,7 +83,7 @@ def columns(batch: int) -> int:
 
 
 def product(inputs: Tensor, weight: Tensor, wanted: Output, chosen: DotTile | None = None) -> Tensor:
-    """Return y for inputs ``[M, B, K]`` of the M ranges of rows."""
+    """Return y for inputs ``[M, B, K]`` of the M ranges of rows; in parts where that is wanted."""
     processors = hardware.processors(inputs.device)
     height, width = weight.shape
     swiglu = wanted.activation == "swiglu"
@@ -101,7 +101,7 @@ def product(inputs: Tensor, weight: Tensor, wanted: Output, chosen: DotTile | No
         y=made,
         **carried(wanted),
         batch=inputs.shape[1],
-        scale=wanted.scale if alone else 1.0,
+        scale=wanted.scale if alone or wanted.parts else 1.0,
         rows=rows,
         K=width,
         RANGES=ranges,
@@ -115,7 +115,9 @@ def product(inputs: Tensor, weight: Tensor, wanted: Output, chosen: DotTile | No
         num_warps=chosen.num_warps,
         **pdl.overlapping(inputs.device),
     )
-    return made[0] if alone else finished(made, wanted)
+    if alone:
+        return made[0]
+    return made if wanted.parts else finished(made, wanted)
 
 
 def _serves(*operands: Tensor) -> bool:

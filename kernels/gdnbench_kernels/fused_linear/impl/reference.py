@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from gdnbench_kernels.fused_linear.api import FusedLinear, Input, Output
+from gdnbench_kernels.fused_linear.api import FusedLinear, Input, Output, whole
 
 
 def fused_linear(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
     """Compute it step by step; see `fused_linear.api.fused_linear`."""
     x, wide = given.x, torch.promote_types(weight.dtype, torch.float32)
-    total = x if given.add is None else (x + given.add).to(x.dtype)
+    total = x if given.add is None else (x + whole(given.add)).to(x.dtype)
     u = _normed(given, total.to(wide)).to(weight.dtype)
     inputs = [u.to(wide)]
     if given.mix is not None and given.previous is not None:

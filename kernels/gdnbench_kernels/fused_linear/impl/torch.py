@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gdnbench_kernels.fused_linear.api import FusedLinear, Input, Output
+from gdnbench_kernels.fused_linear.api import FusedLinear, Input, Output, whole
 from gdnbench_kernels.precision import cast
 
 
@@ -23,7 +23,7 @@ def fused_linear(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
 
 def prepared(given: Input, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return the sum, its norm, and the inputs of the product, one for each range of the weight's rows."""
-    total = given.x if given.add is None else cast(given.x + given.add, given.x.dtype)
+    total = given.x if given.add is None else cast(given.x + whole(given.add), given.x.dtype)
     u = cast(_normed(given, cast(total, torch.promote_types(dtype, torch.float32))), dtype)
     if given.mix is None or given.previous is None:
         return total, u, [u]
