@@ -8,6 +8,7 @@ our own (`specialization`) and called directly. The key holds all that Triton sp
 """
 
 import contextlib
+import ctypes
 import functools
 from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
@@ -65,6 +66,8 @@ def launch(kernel: Any, grid: Grid, **arguments: Any) -> None:
         compiled = _compiled.get(key)
         if compiled is None:
             compiled = _compiled[key] = kernel[grid](**arguments)
+            if kernel in _shared_percent:
+                _prefer(compiled.function, _shared_percent[kernel])
         else:
             compiled[blocks](*given)
         tell = _listener.get()
@@ -75,6 +78,35 @@ def launch(kernel: Any, grid: Grid, **arguments: Any) -> None:
 
 
 _compiled: dict[Hashable, Any] = {}
+_shared_percent: dict[Any, int] = {}
+
+# CUfunction_attribute of the CUDA driver API
+PREFERRED_SHARED_MEMORY_CARVEOUT = 9
+
+
+def prefer_shared(percent: int) -> Callable[[Any], Any]:
+    """Have launches of a kernel ask for so much of an SM's first cache as shared memory; the driver chooses otherwise.
+
+    What is left holds the loads that are on their way. How much of it serves a kernel best is found by measurement.
+    """
+
+    def decorate(kernel: Any) -> Any:
+        _shared_percent[kernel] = percent
+        return kernel
+
+    return decorate
+
+
+def _prefer(function: int, percent: int) -> None:
+    """Set the preference of a loaded kernel, for launches after this one (and graphs captured then)."""
+    code = _driver().cuFuncSetAttribute(ctypes.c_void_p(function), PREFERRED_SHARED_MEMORY_CARVEOUT, percent)
+    if code:
+        raise RuntimeError(f"cuFuncSetAttribute: error {code} of the CUDA driver, asked for {percent}% shared memory")
+
+
+@functools.cache
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL("libcuda.so.1")
 
 
 def specialization(kernel: Any, arguments: dict[str, Any]) -> Hashable:

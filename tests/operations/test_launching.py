@@ -149,6 +149,7 @@ def compiled(monkeypatch):
 
     def run(self, *args, grid, warmup, **kwargs):
         found.append(Compiled())
+        found[-1].function = len(found)
         return found[-1]
 
     monkeypatch.setattr(JITFunction, "run", run)
@@ -165,6 +166,16 @@ def test_triton_is_asked_once_for_each_key(compiled):
     rest = tuple(USUAL[name] for name in plain.arg_names[1:])
     assert compiled[0].calls == [((3, 2, 1), (y, *rest))]
     assert compiled[1].calls == [((3, 2, 1), (misaligned, *rest))]
+
+
+def test_a_preference_for_shared_memory_is_told_to_the_driver_once_for_each_kernel(compiled, monkeypatch):
+    told = []
+    monkeypatch.setattr(launching, "_shared_percent", {plain: 28})
+    monkeypatch.setattr(launching, "_prefer", lambda *given: told.append(given))
+    for first in (tensor(), tensor(), tensor(offset=1)):
+        launching.launch(plain, (1,), **USUAL, x=first)
+    launching.launch(JITFunction(plain.fn), (1,), **USUAL, x=tensor())
+    assert told == [(1, 28), (2, 28)]
 
 
 def test_devices_do_not_share_kernels(compiled, monkeypatch):

@@ -10,7 +10,7 @@ from gdnbench_kernels.gated_delta_decode.sizes import key_heads
 from gdnbench_kernels.gpu import pdl, tiles
 from gdnbench_kernels.gpu import ring as rings
 from gdnbench_kernels.gpu.activations import sigmoid
-from gdnbench_kernels.launching import launch
+from gdnbench_kernels.launching import launch, prefer_shared
 from gdnbench_kernels.operators import Operator
 
 
@@ -72,6 +72,7 @@ def decode(
     return o
 
 
+@prefer_shared(tiles.SHARED_PERCENT)
 @triton.jit(do_not_specialize=["scale", "gate_scale", "beta_range"])
 def gated_delta_decode_kernel(
     x, x_sb, g, g_sb, g_sh, beta, beta_sb, beta_sh, weight, weight_sc, weight_sw, ring, memory, lengths,

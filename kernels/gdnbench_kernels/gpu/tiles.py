@@ -7,6 +7,8 @@ MOST_ROWS = 256
 COLUMNS = 32  # of a tile, where a head has so many
 # Of few heads with short columns, narrower tiles put more of the chip to work.
 NARROW, SHORT, FEW_PROGRAMS = 16, 128, 1056
+# Of an SM's first cache, what programs ask for as shared memory: it holds a kilobyte for each that runs at once.
+SHARED_PERCENT = 28
 ELEMENTS_PER_THREAD = 64  # many loads of one thread on their way hide memory's latency better than many threads
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from gdnbench_kernels.gated_delta.gpu import gates
 from gdnbench_kernels.gpu import pdl, tiles
 from gdnbench_kernels.gpu import ring as rings
-from gdnbench_kernels.launching import launch
+from gdnbench_kernels.launching import launch, prefer_shared
 from gdnbench_kernels.operators import Operator
 
 
@@ -62,6 +62,7 @@ def decode(
     return o
 
 
+@prefer_shared(tiles.SHARED_PERCENT)
 @triton.jit
 def ssd_decode_kernel(
     x, x_sb, dt, dt_sb, dt_sh, weight, weight_sc, weight_sw, bias, ring, memory, lengths, A_log, dt_bias, D, o, G,
