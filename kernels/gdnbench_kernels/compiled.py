@@ -89,7 +89,7 @@ def launches(arch: int) -> list[tuple[str, Launch]]:
         "fused_linear, two rows": partial(_fused_linear, 2048, 9232, batch=2),
         "fused_linear, 16 rows": partial(_fused_linear, 2048, 11264, batch=16, activation="swiglu"),
         "fused_linear, 64 rows": partial(_fused_linear, 2048, 11264, batch=64, activation="swiglu"),
-        "fused_linear, 64 rows, parts": partial(_fused_linear, 5632, 2048, batch=64, norm=False, parts=True),
+        "fused_linear, 64 rows, parts": partial(_fused_linear, 5632, 2048, batch=64, norm=False),
         "fused_linear, gated groups": partial(_fused_linear, 3072, 2048, group_size=512),
         "fused_linear, mixed": partial(_fused_linear, 2048, 6528, mix_rows=(2048, 2048, 2048, 96, 160, 128)),
         "fused_linear, plain": partial(_fused_linear, 5632, 2048, norm=False),

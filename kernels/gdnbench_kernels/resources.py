@@ -17,11 +17,9 @@ import triton
 from triton import knobs
 from triton.backends.compiler import GPUTarget
 
+from gdnbench_kernels.gpu.hardware import SHARED_LIMIT
 from gdnbench_kernels.launching import Launch
 
-# Shared memory that one block may have, in bytes (CUDA programming guide, table "Technical Specifications per Compute
-# Capability"): 163 KB on 8.0, 227 KB on 9.0 and 10.0.
-SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TRITON_VERSION: str = triton.__version__
 
 REGISTERS_PER_SM = 64 * 1024

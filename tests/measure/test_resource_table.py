@@ -166,13 +166,14 @@ def test_no_table(tmp_path, text):
 
 
 def launched_in(package):
-    """Yield module and name of the first argument of each `launch(...)` in a package's files."""
+    """Yield module and name of each kernel that the first argument of a `launch(...)` in a package's files names."""
     for path in package.rglob("*.py"):
         module = ".".join(path.relative_to(package.parent).with_suffix("").parts)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             calls_it = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "launch"
-            if calls_it and isinstance(node.args[0], ast.Name) and node.args[0].id != "kernel":
-                yield module, node.args[0].id
+            for name in ast.walk(node.args[0]) if calls_it else ():
+                if isinstance(name, ast.Name) and name.id.endswith("_kernel"):
+                    yield module, name.id
 
 
 def test_every_kernel_that_is_launched_somewhere_is_listed():

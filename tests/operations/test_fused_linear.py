@@ -139,6 +139,7 @@ WRONG = {
     "mix_rows: expected 0 numbers": {"mix_rows": (24,)},
     "add: expected shape [any, 1, 48]": {"add": torch.ones(2, 2, 48)},
     "add: strides [0, 48, 1], expected contiguous parts": {"add": torch.ones(1, 1, 48).expand(2, 1, 48)},
+    "add: torch.float16, expected parts in float32": {"add": torch.ones(2, 1, 48, dtype=torch.float16)},
     "parts: what relu2 makes of y is no sum of parts": {"parts": True, "activation": "relu2"},
     "activation: 'relu', expected one of none, swiglu, relu2": {"activation": "relu"},
     "weight: swiglu takes an even number of rows": {"weight": torch.ones(23, 48), "activation": "swiglu"},
@@ -190,6 +191,27 @@ class TestOnGpu:
         assert mismatches(call, torch.bfloat16, "triton", device="cuda", stream=torch.float32) == {}
         more = {"out_dtype": torch.float32}
         assert mismatches(call, torch.bfloat16, "triton", device="cuda", stream=torch.float32, **more) == {}
+
+    @every_call
+    @pytest.mark.parametrize("batch", [3, 17, 64])
+    @pytest.mark.parametrize(("width", "rows", "mix_rows"), [(1160, 200, (130, 3, 67)), (16, 1, (1,))])
+    def test_widths_and_rows_that_no_tile_fits(self, call, batch, width, rows, mix_rows):
+        swiglu = call.settings.get("activation") == "swiglu"
+        sizes: dict[str, Any] = {"norm_size": None, "mix_rows": mix_rows if len(call.mix_rows) > 1 else call.mix_rows}
+        if len(call.mix_rows) == 1:
+            sizes["mix_rows"] = (rows,)
+        settings = call.settings | ({"group_size": 8} if "group_size" in call.settings else {})
+        call = replace(call, batch=batch, width=width, rows=rows * (1 + swiglu), settings=settings, **sizes)
+        assert mismatches(call, torch.bfloat16, "triton", device="cuda", stream=torch.float32) == {}
+
+    @pytest.mark.parametrize("batch", [3, 64])
+    def test_y_in_parts_where_it_may_be(self, batch):
+        given = arguments(Call(batch=batch, width=1160, rows=200), torch.bfloat16, device="cuda")
+        parts = fused_linear(**given, scale=1.5, parts=True, impl="triton").y
+        assert (parts.shape[1:], parts.dtype) == ((batch, 200), torch.float32)
+        assert len(parts) > 1, "a matrix of few rows"
+        exact = fused_linear(**{n: v.double() if torch.is_tensor(v) else v for n, v in given.items()}, scale=1.5).y
+        assert testing.relative_error(parts.sum(0), exact) < 1e-4, "no rounding to bfloat16"
 
     def test_a_captured_chain_is_bitwise_that_of_its_calls_one_by_one(self):
         given = arguments(Call(width=1024, rows=1024, tensors=("add", "norm")), torch.bfloat16, device="cuda")

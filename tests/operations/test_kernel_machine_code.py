@@ -16,6 +16,7 @@ pytest.importorskip("triton", reason="the compiler is not installed")
 import gdnbench_kernels
 from gdnbench_kernels import compiled, resources
 from gdnbench_kernels.gated_delta.gpu import choice
+from gdnbench_kernels.launching import recorded
 
 HOPPER = 90
 # Splits float32 operands into parts of tf32 in registers, once for each piece of a sequence: no loop for a product to
@@ -63,3 +64,23 @@ def test_a_slot_of_weights_is_asked_for_again_before_the_next_is_multiplied():
     assert each >= 2
     between = [loads[i] - loads[i - 1] for i in range(each, len(loads), each)]
     assert min(between) > len(steps) // (2 * slots), "products between the loads of two slots"
+
+
+@pytest.mark.parametrize("case", [{"rows": 1}, {"rows": 2, "activation": "swiglu"}], ids=["alone", "with its gate"])
+def test_a_product_of_one_row_of_y_compiles(case):
+    """Triton makes a constant of an integer 1."""
+    with recorded(HOPPER) as launches:
+        compiled._fused_linear(64, **case, batch=8, norm=False)
+    (launch,) = launches
+    assert launch.kernel.__name__ == "fused_linear_hopper_kernel"
+    assert resources.measure(launch, HOPPER).wgmma_ss > 0
+
+
+@pytest.mark.parametrize("arch", [80, 86])
+def test_a_product_of_many_rows_fits_the_shared_memory(arch):
+    """The most that is asked for: 32 inputs on an A100, 128 on a small GPU."""
+    with recorded(arch) as launches:
+        compiled._fused_linear(1152, 768, batch=32, norm=False)
+        compiled._fused_linear(768, 2308, batch=128, mix_rows=(768, 768, 772))
+    products = [launch for launch in launches if launch.kernel.__name__ == "fused_linear_dot_kernel"]
+    assert [resources.measure(launch, arch).spill_bytes for launch in products] == [0, 0]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gdnbench_kernels import backends, checks
+from gdnbench_kernels.precision import HALF
 
 Activation = Literal["none", "swiglu", "relu2"]
 
@@ -97,7 +98,8 @@ def fused_linear(
     Args:
         x: ``[B, K]``, any strides but a contiguous last dim, as all rows ``[B, K]``.
         weight: ``[N, K]``.
-        add: ``[B, K]``, or contiguous parts of it ``[S, B, K]``; the sum is rounded to the type of x.
+        add: ``[B, K]``, or contiguous parts of it ``[S, B, K]``, in float32 or wider; the sum is rounded to the type
+            of x.
         norm: ``[K]`` or ``[group_size]``: the weight of the RMS norm over each group of channels.
         norm_bias: of the shape of ``norm``: with it the norm is a layer norm, which takes the mean away too.
         eps: added to the mean of squares, or to the variance.
@@ -152,6 +154,8 @@ def _check_input(given: Input, weight: Tensor, rows: int, width: int) -> None:
         checks.shape("add", given.add, None, rows, width)
         if not given.add.is_contiguous():
             raise ValueError(f"add: strides {list(given.add.stride())}, expected contiguous parts")
+        if given.add.dtype in HALF:
+            raise ValueError(f"add: {given.add.dtype}, expected parts in float32 or wider")
         del tensors["add"]
     for name in {"x", "add", "gate", "previous"} & tensors.keys():
         checks.shape(name, tensors[name], rows, width)

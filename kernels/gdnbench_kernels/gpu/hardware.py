@@ -6,8 +6,13 @@ import torch
 from torch import Tensor
 from triton import knobs
 
+from gdnbench_kernels.launching import arch_of
+
 OLDEST = (8, 0)  # compute capability
 H200_PROCESSORS = 132
+# Shared memory that one block may have, in bytes, by compute capability (CUDA programming guide, table "Technical
+# Specifications per Compute Capability"); others, those of small GPUs among them, are taken to have the least of these.
+SHARED_LIMIT = {80: 163 * 1024, 86: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TYPES = (torch.bfloat16, torch.float16, torch.float32)
 INTERPRETED: bool = knobs.runtime.interpret  # on a CPU, for tests: Triton reads it at import, too
 
@@ -34,6 +39,11 @@ def beyond_types(**tensors: Tensor | None) -> str | None:
         if x.dtype not in TYPES:
             return f"{name}: {x.dtype}, wants bfloat16, float16 or float32"
     return None
+
+
+def shared_limit(device: torch.device) -> int:
+    """Return how many bytes of shared memory one block may have on a GPU."""
+    return SHARED_LIMIT.get(arch_of(device), min(SHARED_LIMIT.values()))
 
 
 def processors(device: torch.device) -> int:

@@ -10,6 +10,7 @@ from gdnbench_kernels.fused_linear.api import whole
 from gdnbench_kernels.fused_linear.gpu import few, parts, several, tiles
 from gdnbench_kernels.fused_linear.gpu.tiles import Tile
 from gdnbench_kernels.fused_linear.impl import triton
+from gdnbench_kernels.gpu.hardware import SHARED_LIMIT
 
 from tests.operations.test_fused_linear import CALLS, Call, arguments, every_call, mismatches
 
@@ -45,7 +46,7 @@ def test_halves_and_a_stream_in_single_precision(dtype, batch):
 @pytest.mark.parametrize("name", ["plain", "swiglu", "token shift", "channel mix"])
 def test_several_rows_by_tensor_cores(name, tile, monkeypatch):
     taken = []
-    monkeypatch.setattr(several, "tile", lambda *sizes, paired: taken.append(sizes) or tile)
+    monkeypatch.setattr(several, "tile", lambda *sizes, **limits: taken.append(sizes) or tile)
     call = replace(CALLS[name], batch=17, width=200, rows=200 if name != "swiglu" else 136)
     if call.mix_rows:
         call = replace(call, mix_rows=(190, 3, 7) if len(call.mix_rows) == 3 else (200,))
@@ -67,6 +68,18 @@ def test_parts_are_equal_and_cover_every_row(sizes, programs, most):
             rows += range(begin, min(begin + height, end))
     assert rows == list(range(sum(sizes)))
     assert count <= programs * -(-sum(sizes) // (programs * most)) + len(sizes)
+
+
+@pytest.mark.parametrize("limit", SHARED_LIMIT.values(), ids=SHARED_LIMIT)
+@pytest.mark.parametrize("batch", [3, 8, 17, 33, 128])
+@pytest.mark.parametrize(("rows", "width"), [(24, 16), (768, 1152), (2048, 5632), (9232, 2048), (50304, 16384)])
+def test_blocks_on_their_way_fit_a_gpu(rows, width, batch, limit):
+    for paired in (False, True):
+        tile = several.tile(batch, rows, width, 108, shared=limit, paired=paired)
+        taken = tile.STAGES * tile.BLOCK * (tile.ROWS + several.columns(batch)) * 2
+        assert tile.programs * taken <= limit
+        assert tile.STAGES >= several.LEAST_STAGES
+        assert tile.BLOCK >= 16, "columns of a product of tensor cores"
 
 
 @pytest.mark.parametrize(("rows", "block", "depth"), [(1, 64, 1), (2, 16, 3), (8, 32, 2), (4, 32, 4)])
@@ -119,7 +132,7 @@ def test_a_sum_in_parts_is_that_of_its_parts(batch, tensors):
 
 
 def test_y_in_parts_where_it_may_be(monkeypatch):
-    monkeypatch.setattr(several, "tile", lambda *sizes, paired: several.DotTile(BLOCK=16, splits=3))
+    monkeypatch.setattr(several, "tile", lambda *sizes, **limits: several.DotTile(BLOCK=16, splits=3))
     given = arguments(Call(batch=5), torch.float16)
     parts = fused_linear(**given, scale=1.5, parts=True, impl="triton").y
     assert (parts.shape, parts.dtype) == ((3, 5, 24), torch.float32)

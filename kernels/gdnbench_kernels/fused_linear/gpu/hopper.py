@@ -114,7 +114,13 @@ def copy_weights(
     """Start to copy a block of columns of a program's rows, with two parts of the rows ``rows`` further, too."""
     for part in gl.static_range(PARTS):
         copy_block(
-            ring.index(slot * PARTS + part), weight + part * rows.to(gl.int64) * K, column, stop, count, K, num_warps
+            ring.index(slot * PARTS + part),
+            weight + part * gl.cast(rows, gl.int64) * K,
+            column,
+            stop,
+            count,
+            K,
+            num_warps,
         )
 
 

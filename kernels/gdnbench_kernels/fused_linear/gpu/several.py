@@ -53,12 +53,14 @@ HOPPER = 90  # compute capability
 SHORT = 32  # rows of the matrix for each SM: fewer are taken by several programs each
 LEAST_COLUMNS = 256  # of such a program
 SHARED_BYTES, MOST_STAGES = 200 * 1024, 8  # of an SM, for blocks on their way
+LEAST_STAGES = 3  # where a GPU has less shared memory, blocks are smaller instead
 
 
-def tile(batch: int, rows: int, width: int, processors: int, *, paired: bool = False) -> DotTile:
+def tile(batch: int, rows: int, width: int, processors: int, *, shared: int, paired: bool = False) -> DotTile:
     """Return the tile for a matrix ``[rows, width]`` of halves and so many inputs.
 
-    ``paired``: a row of y takes two of the matrix, which lie in one program.
+    ``shared``: bytes of shared memory that a program may have. ``paired``: a row of y takes two of the matrix, which
+    lie in one program.
     """
     splits = 1
     while rows * splits < SHORT * processors and width >= 2 * splits * LEAST_COLUMNS:
@@ -66,12 +68,14 @@ def tile(batch: int, rows: int, width: int, processors: int, *, paired: bool = F
     height = triton.cdiv(rows * splits, processors)
     low, high = height <= 64 and not (paired and splits == 1), height > 128
     most, block, programs = 64 if low else 128, 64 if high else 128, 2 if high else 1
-    stages = SHARED_BYTES // programs // ((most + columns(batch)) * block * 2)
+    room = min(SHARED_BYTES, shared) // programs // ((most + columns(batch)) * 2)  # columns on their way
+    while room < LEAST_STAGES * block:
+        block //= 2
     return DotTile(
         programs=programs,
         ROWS=most,
         BLOCK=block,
-        STAGES=min(MOST_STAGES, stages),
+        STAGES=min(MOST_STAGES, room // block),
         splits=splits,
         num_warps=4 if low else 8,
     )
@@ -87,7 +91,8 @@ def product(inputs: Tensor, weight: Tensor, wanted: Output, chosen: DotTile | No
     processors = hardware.processors(inputs.device)
     height, width = weight.shape
     swiglu = wanted.activation == "swiglu"
-    chosen = chosen or tile(inputs.shape[1], height, width, processors, paired=swiglu)
+    shared = hardware.shared_limit(inputs.device)
+    chosen = chosen or tile(inputs.shape[1], height, width, processors, shared=shared, paired=swiglu)
     alone = chosen.splits == 1
     swiglu &= alone
     rows, most = height // (1 + swiglu), chosen.ROWS // (1 + swiglu)
