@@ -4,9 +4,11 @@ import copy
 
 import pytest
 import torch
+from gdnbench_kernels.fused_linear.impl import torch as implementation
 
 from gdnbench.inference import Engine
 from gdnbench.models import registry
+from gdnbench.models.serving import served
 from tests.inference.conftest import ARCHS, LETTERS, reference, small, text, train
 
 every_architecture = pytest.mark.parametrize("arch", ARCHS)
@@ -58,6 +60,31 @@ def test_rows_of_any_length_have_the_logits_of_the_whole_sequence(arch, block):
         places = torch.tensor(lengths) + step
         found = tested.step(tokens[range(3), places])
         torch.testing.assert_close(found, exact[range(3), places], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("by_step", [False, True], ids=["mixers in their own forms", "mixers by their steps"])
+@every_architecture
+def test_every_layer_adds_up_what_the_one_before_hands_on_in_parts(arch, by_step, trained, engine, monkeypatch):
+    """As our kernels do at batches above 2, where they may."""
+    if by_step:
+        for block in trained(arch).block_list():
+            monkeypatch.setattr(type(block.mixer), "serve", served)
+    tokens = text(12)
+    engines = [engine(arch, batch_size=2) for _ in range(2)]
+    for tested in engines:
+        tested.prefill(tokens[:4].expand(2, 4))
+    expected = [engines[0].step(token.expand(2)).clone() for token in tokens[4:]]
+    taken = []
+
+    def in_parts(given, weight, wanted, run=implementation.fused_linear):
+        made = run(given, weight, wanted)
+        taken.append(wanted.parts)
+        return made._replace(y=torch.stack([0.25 * made.y, 0.75 * made.y])) if wanted.parts else made
+
+    monkeypatch.setattr(implementation, "fused_linear", in_parts)
+    found = [engines[1].step(token.expand(2)).clone() for token in tokens[4:]]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert any(taken)
 
 
 @every_architecture

@@ -64,16 +64,17 @@ def test_greedy_tokens_are_those_of_single_steps(arch, block, model, prompts):
         assert tested.complete(prompts, 256, stop=[stop]) == cut
 
 
+@pytest.mark.parametrize("rows", [2, 5], ids=["few rows", "tensor cores"])
 @pytest.mark.parametrize(("arch", "block"), EVERY)
-def test_logits_of_given_tokens_in_bfloat16(arch, block, model):
+def test_logits_of_given_tokens_in_bfloat16(arch, block, rows, model):
     tokens = text(60)
     single = model(arch, block)
     with torch.no_grad():
         exact = single(tokens[None].cuda())[0][0, 19:].double()
-    tested = Engine(model(arch, block, chosen=HALF), batch_size=2, capacity=61, dtype=torch.bfloat16)
-    found = [tested.prefill(tokens[:20].expand(2, 20)).clone()]
-    found += [tested.step(token.expand(2)).clone() for token in tokens[20:]]
-    assert (torch.stack(found, 1).double() - exact).norm() < 2e-2 * exact.expand(2, -1, -1).norm()
+    tested = Engine(model(arch, block, chosen=HALF), batch_size=rows, capacity=61, dtype=torch.bfloat16)
+    found = [tested.prefill(tokens[:20].expand(rows, 20)).clone()]
+    found += [tested.step(token.expand(rows)).clone() for token in tokens[20:]]
+    assert (torch.stack(found, 1).double() - exact).norm() < 2e-2 * exact.expand(rows, -1, -1).norm()
 
 
 @pytest.mark.parametrize("arch", ARCHS)
