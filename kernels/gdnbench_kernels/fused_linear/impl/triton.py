@@ -1,4 +1,4 @@
-"""Our own kernels: one for few rows, whose time is that of reading the matrix; for more, tensor cores by PyTorch."""
+"""Our own kernels: one for few rows, whose time is that of reading the matrix; for more, tensor cores (`gpu.many`)."""
 
 from torch import Tensor
 
