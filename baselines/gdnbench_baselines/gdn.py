@@ -200,6 +200,8 @@ class GatedDeltaNet(Mixer):
 class GatedDeltaServing(ConvolvedServing):
     """The norm and all projections of the input; all that is between projections; the gated norm and the last one."""
 
+    takes_parts = True
+
     def __init__(self, layer: GatedDeltaNet, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
         super().__init__(layer, slots)
         self.layer, self.norm, self.factor = layer, norm, factor

@@ -164,6 +164,8 @@ class Mamba2(Mixer):
 class Mamba2Serving(ConvolvedServing):
     """The norm and all projections of the input; what is between projections; the gate, its norm and the last one."""
 
+    takes_parts = True
+
     def __init__(self, layer: Mamba2, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
         super().__init__(layer, slots)
         self.layer, self.norm, self.factor = layer, norm, factor

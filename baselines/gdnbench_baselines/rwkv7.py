@@ -204,6 +204,8 @@ class TimeMix(Mixer):
 class TimeMixServing(StepByStep):
     """The norm, the token shift and all projections of the input; all that is between projections; the last one."""
 
+    takes_parts = True
+
     def __init__(self, layer: TimeMix, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
         super().__init__(layer, norm, slots, factor=factor)
         self.output, self.arrived = (

@@ -180,6 +180,8 @@ class AttentionServing(Serving):
     Its state is that of `Attention`, but for lengths, which `Slots` has, and the tail, which is kept as a ring.
     """
 
+    takes_parts = True
+
     def __init__(self, layer: Attention, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
         self.layer, self.norm, self.slots, self.factor = layer, norm, slots, factor
         gates = [] if layer.g_proj is None else [layer.g_proj]

@@ -3,6 +3,7 @@
 import torch
 from gdnbench_kernels import backends
 from gdnbench_kernels.fused_linear import fused_linear
+from gdnbench_kernels.fused_linear.api import whole
 from gdnbench_kernels.next_token import RowsOfTokens, embed
 from torch import Tensor, nn
 
@@ -44,11 +45,12 @@ class Network:
         """Feed what waits in every row and return logits ``[B, vocabulary]``; the state moves on in place."""
         shared: dict[str, Tensor] = {}
         x = embed(self.model.embedding.weight, rows, dtype=self.wide, impl=self.slots.impl("next_token"))
-        y = None
+        y: Tensor | None = None
         for input_norm, layers in self.blocks:
             x = x if input_norm is None else input_norm(x)
             for serving in layers.values():
-                x, y = serving.step(x, y, shared)
+                given = y if y is None or serving.takes_parts else whole(y)
+                x, y = serving.step(x, given, shared)
         return self._logits(x, y)
 
     def prefill(self, tokens: Tensor, rows: slice) -> Tensor:

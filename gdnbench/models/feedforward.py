@@ -59,6 +59,8 @@ class SwiGLU(StatefulLayer):
 class SwiGLUServing(StepByStep):
     """The norm with both products of the input, and the last one."""
 
+    takes_parts = True
+
     def __init__(self, layer: SwiGLU, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
         super().__init__(layer, norm, slots, factor=factor)
         self.inputs = pack([layer.gate_proj, layer.up_proj], slots.dtype)
@@ -119,6 +121,8 @@ class ChannelMix(StatefulLayer):
 
 class ChannelMixServing(StepByStep):
     """The norm with the token shift and the first product, and the last one."""
+
+    takes_parts = True
 
     def __init__(self, layer: ChannelMix, norm: RMSNorm | LayerNorm, slots: Slots, *, factor: float):
         super().__init__(layer, norm, slots, factor=factor)

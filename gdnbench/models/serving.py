@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from gdnbench_kernels.fused_linear.api import whole
 from gdnbench_kernels.precision import HALF
 from torch import Tensor, nn
 
@@ -48,9 +47,11 @@ class Serving(ABC):
 
     Class attributes:
         captured: whether `step` can be; where it cannot, it runs on any device, but waits for it.
+        takes_parts: whether `step` takes y in parts, too: one that hands it to `fused_linear` does.
     """
 
     captured: ClassVar[bool] = True
+    takes_parts: ClassVar[bool] = False
     state: "State"
 
     @abstractmethod
@@ -59,7 +60,7 @@ class Serving(ABC):
 
         Args:
             x: the residual stream ``[B, D]``, in float32 or wider.
-            y: what is still to be added to it ``[B, D]``, or parts of that ``[S, B, D]``, or nothing.
+            y: what is still to be added to it ``[B, D]``; with ``takes_parts`` maybe in parts ``[S, B, D]``; or nothing.
             shared: what earlier layers hand on within this step (`gdnbench.models.mixer.Shared`).
 
         Returns:
@@ -105,7 +106,7 @@ class StepByStep(Serving):
 
     def step(self, x: Tensor, y: Tensor | None, shared: "Shared") -> tuple[Tensor, Tensor]:
         """Norm, ``step``, and the new state copied over the old one."""
-        x, normed = add_and_norm(self.norm, x, y if y is None else whole(y), impl=self.slots.impl("add_norm"))
+        x, normed = add_and_norm(self.norm, x, y, impl=self.slots.impl("add_norm"))
         with precision(x.device.type, self.slots.dtype):
             out, new = self.layer.step(normed.to(self.slots.dtype), self._read(slice(None)), shared)
         for name, value in new.items():
@@ -146,7 +147,7 @@ class RowByRow(Serving):
 
     def step(self, x: Tensor, y: Tensor | None, shared: "Shared") -> tuple[Tensor, Tensor]:
         """Norm, then ``step`` by row."""
-        x, normed = add_and_norm(self.norm, x, y if y is None else whole(y), impl=self.slots.impl("add_norm"))
+        x, normed = add_and_norm(self.norm, x, y, impl=self.slots.impl("add_norm"))
         outs, found = [], []
         with precision(x.device.type, self.slots.dtype):
             for row, one in enumerate(normed.to(self.slots.dtype).split(1)):
