@@ -60,7 +60,7 @@ class Serving(ABC):
 
         Args:
             x: the residual stream ``[B, D]``, in float32 or wider.
-            y: what is still to be added to it ``[B, D]``; with ``takes_parts`` maybe in parts ``[S, B, D]``; or nothing.
+            y: what is still to be added to it ``[B, D]``, or nothing; with ``takes_parts`` maybe parts ``[S, B, D]``.
             shared: what earlier layers hand on within this step (`gdnbench.models.mixer.Shared`).
 
         Returns:
