@@ -66,8 +66,9 @@ def launch(kernel: Any, grid: Grid, **arguments: Any) -> None:
         compiled = _compiled.get(key)
         if compiled is None:
             compiled = _compiled[key] = kernel[grid](**arguments)
-            if kernel in _shared_percent:
-                _prefer(compiled.function, _shared_percent[kernel])
+            percent = getattr(kernel, "shared_percent", None)
+            if percent is not None:
+                _prefer(compiled.function, percent)
         else:
             compiled[blocks](*given)
         tell = _listener.get()
@@ -78,7 +79,6 @@ def launch(kernel: Any, grid: Grid, **arguments: Any) -> None:
 
 
 _compiled: dict[Hashable, Any] = {}
-_shared_percent: dict[Any, int] = {}
 
 # CUfunction_attribute of the CUDA driver API
 PREFERRED_SHARED_MEMORY_CARVEOUT = 9
@@ -91,7 +91,7 @@ def prefer_shared(percent: int) -> Callable[[Any], Any]:
     """
 
     def decorate(kernel: Any) -> Any:
-        _shared_percent[kernel] = percent
+        kernel.shared_percent = percent
         return kernel
 
     return decorate

@@ -170,11 +170,11 @@ def test_triton_is_asked_once_for_each_key(compiled):
 
 def test_a_preference_for_shared_memory_is_told_to_the_driver_once_for_each_kernel(compiled, monkeypatch):
     told = []
-    monkeypatch.setattr(launching, "_shared_percent", {plain: 28})
+    preferring = launching.prefer_shared(28)(JITFunction(plain.fn))
     monkeypatch.setattr(launching, "_prefer", lambda *given: told.append(given))
     for first in (tensor(), tensor(), tensor(offset=1)):
-        launching.launch(plain, (1,), **USUAL, x=first)
-    launching.launch(JITFunction(plain.fn), (1,), **USUAL, x=tensor())
+        launching.launch(preferring, (1,), **USUAL, x=first)
+    launching.launch(plain, (1,), **USUAL, x=tensor())
     assert told == [(1, 28), (2, 28)]
 
 

@@ -16,6 +16,7 @@ from triton import knobs
 
 from gdnbench_kernels.gpu import ring as rings
 from gdnbench_kernels.gpu.pdl import launch_dependents, overlapping, wait
+from gdnbench_kernels.gpu.prefetching import prefetch
 from gdnbench_kernels.launching import launch, on_its_device
 
 WARPS = 528 * 4  # sixteen for each SM of an H200: heads are cut into parts until there are so many
@@ -188,8 +189,8 @@ def attention_decode_kernel(
         line = tl.arange(0, LINES) * LINE
         there = (start + later < end)[:, None] & (line < D)[None, :]
         later = start.to(tl.int64) + later
-        _ask(keys + later[:, None] * keys_ss + line[None, :], there)
-        _ask(values + later[:, None] * values_ss + line[None, :], there)
+        prefetch(keys + later[:, None] * keys_ss + line[None, :], there)
+        prefetch(values + later[:, None] * values_ss + line[None, :], there)
     turns = length.to(tl.float64) * tl.load(frequencies + channel, mask=inside, other=0.0)
     angle = ((turns - tl.floor(turns + 0.5)) * 6.283185307179586).to(tl.float32)
     cos, sin = _approximate(angle)
@@ -281,19 +282,6 @@ def attention_decode_kernel(
                 whole = ((row * key_heads + head) * GROUP + g) * parts
                 to_o = o + (head * GROUP + g) * D
                 _combine(partial + whole * D, sums + 2 * whole, to_o, filled_parts, channel, inside, HALF, BP)
-
-
-@triton.jit
-def _ask(place, inside):
-    """Have cache lines brought into the second cache, and go on."""
-    tl.inline_asm_elementwise(
-        "{ .reg .pred p; setp.ne.u32 p, $2, 0; @p prefetch.global.L2 [$1]; mov.u32 $0, 0; }",
-        constraints="=r,l,r",
-        args=[place.to(tl.int64), inside.to(tl.int32)],
-        dtype=tl.int32,
-        is_pure=False,
-        pack=1,
-    )
 
 
 @triton.jit

@@ -28,3 +28,17 @@ def sigmoid(x):
         is_pure=True,
         pack=1,
     )
+
+
+@triton.jit
+def silu(x):
+    """Return ``x / (1 + e^-x)`` in float32."""
+    x = x.to(tl.float32)
+    return x * sigmoid(x)
+
+
+@triton.jit
+def relu2(x):
+    """Return ``max(x, 0)^2``."""
+    x = tl.maximum(x, 0.0)
+    return x * x

@@ -17,7 +17,7 @@ from gdnbench_kernels.fused_linear.api import FusedLinear, Input, Output
 from gdnbench_kernels.fused_linear.gpu.input import make_input, read_constants
 from gdnbench_kernels.fused_linear.gpu.tiles import shares, tile
 from gdnbench_kernels.gpu import hardware, pdl
-from gdnbench_kernels.gpu.activations import sigmoid
+from gdnbench_kernels.gpu.activations import relu2, silu
 from gdnbench_kernels.launching import launch
 
 VECTOR = tl.constexpr(4)  # words that a thread loads at once
@@ -64,12 +64,13 @@ def product(given: Input, weight: Tensor, wanted: Output) -> FusedLinear:
 def arguments(given: Input) -> dict[str, Any]:
     """Return what `make_input` takes of a call."""
     rows = {name: getattr(given, name) for name in ("x", "add", "gate", "previous")}
+    parts, part = (1, 0) if given.add is None or given.add.ndim == 2 else (len(given.add), given.add.stride(0))
     return {
         **rows,
         # Of one row alone no stride is read: it shall not count as another kernel.
         **{f"{name}_row": 0 if row is None or len(given.x) == 1 else row.stride(-2) for name, row in rows.items()},
-        "add_part": 0 if given.add is None or given.add.ndim == 2 else given.add.stride(0),
-        "ADDS": 1 if given.add is None or given.add.ndim == 2 else len(given.add),
+        "add_part": part,
+        "ADDS": parts,
         "norm": given.norm,
         "norm_bias": given.norm_bias,
         "mix": given.mix,
@@ -237,10 +238,9 @@ def finish(
         sums = tl.sum(beside(found, b, COUNT), 1)
         if SWIGLU:
             half, up = tl.split(tl.permute(tl.reshape(sums, (2, ROWS, COUNT)), (1, 2, 0)))
-            sums = half * sigmoid(half) * up
+            sums = silu(half) * up
         if SQUARED:
-            sums = tl.maximum(sums, 0.0)
-            sums = sums * sums
+            sums = relu2(sums)
         tl.store(y + b * rows + row, (scale * sums).to(y.dtype.element_ty), mask=here)
 
 

@@ -25,7 +25,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from gdnbench_kernels.fused_linear.gpu.few import copy
 from gdnbench_kernels.fused_linear.gpu.parts import part_of
 from gdnbench_kernels.gpu import pdl
-from gdnbench_kernels.gpu.activations import sigmoid
+from gdnbench_kernels.gpu.activations import relu2, silu
 
 
 @gluon.jit(do_not_specialize=["carried", "scale", "batch"])
@@ -95,10 +95,9 @@ def fused_linear_hopper_kernel(
     gl.thread_barrier()
 
     if SWIGLU:
-        sums = sums * sigmoid(sums) * ups
+        sums = silu(sums) * ups
     if SQUARED:
-        sums = gl.maximum(sums, 0.0)
-        sums = sums * sums
+        sums = relu2(sums)
     OUT: gl.constexpr = gl.BlockedLayout([1, 1], [32, 1], [1, num_warps], [0, 1])
     made = gl.convert_layout((scale * sums).to(y.dtype.element_ty), OUT)
     row = gl.expand_dims(first + gl.arange(0, ROWS, gl.SliceLayout(1, OUT)), 1)

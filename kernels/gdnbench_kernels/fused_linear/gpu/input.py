@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from gdnbench_kernels.gpu.activations import sigmoid
+from gdnbench_kernels.gpu.activations import silu
 
 
 @triton.jit
@@ -112,13 +112,6 @@ def write_blocks(at, b, blocks, K: tl.constexpr, BLOCK: tl.constexpr):
         for i in tl.static_range(len(blocks)):
             column, here = columns(i, K, BLOCK)
             tl.store(at + b * K + column, blocks[i], mask=here)
-
-
-@triton.jit
-def silu(x):
-    """Return ``x / (1 + e^-x)`` in float32."""
-    x = x.to(tl.float32)
-    return x * sigmoid(x)
 
 
 @triton.jit

@@ -5,8 +5,8 @@ import triton.language as tl
 from torch import Tensor
 
 from gdnbench_kernels.fused_linear.api import Output
-from gdnbench_kernels.fused_linear.gpu.input import silu
 from gdnbench_kernels.gpu import pdl
+from gdnbench_kernels.gpu.activations import relu2, silu
 from gdnbench_kernels.launching import launch
 
 BLOCK = 1024
@@ -51,8 +51,7 @@ def fused_linear_output_kernel(
     if SWIGLU:
         found = silu(found) * added(parts + width, column, width, size, SPLITS)
     if SQUARED:
-        found = tl.maximum(found, 0.0)
-        found = found * found
+        found = relu2(found)
     tl.store(made + row * width + column, (scale * found).to(made.dtype.element_ty), mask=column < width)
 
 

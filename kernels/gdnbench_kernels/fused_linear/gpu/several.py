@@ -19,7 +19,8 @@ from gdnbench_kernels.fused_linear.gpu.hopper import fused_linear_hopper_kernel
 from gdnbench_kernels.fused_linear.gpu.output import finished
 from gdnbench_kernels.fused_linear.gpu.parts import part_of, parts
 from gdnbench_kernels.gpu import hardware, pdl
-from gdnbench_kernels.gpu.activations import sigmoid
+from gdnbench_kernels.gpu.activations import relu2, silu
+from gdnbench_kernels.gpu.prefetching import prefetch
 from gdnbench_kernels.launching import arch_of, launch
 
 # Of each row's weights, brought to L2 before the inputs are there: lines, and bytes of one. More would be in the way of
@@ -86,13 +87,13 @@ def columns(batch: int) -> int:
     return max(16, triton.next_power_of_2(batch))
 
 
-def product(inputs: Tensor, weight: Tensor, wanted: Output, chosen: DotTile | None = None) -> Tensor:
+def product(inputs: Tensor, weight: Tensor, wanted: Output) -> Tensor:
     """Return y for inputs ``[M, B, K]`` of the M ranges of rows; in parts where that is wanted."""
     processors = hardware.processors(inputs.device)
     height, width = weight.shape
     swiglu = wanted.activation == "swiglu"
     shared = hardware.shared_limit(inputs.device)
-    chosen = chosen or tile(inputs.shape[1], height, width, processors, shared=shared, paired=swiglu)
+    chosen = tile(inputs.shape[1], height, width, processors, shared=shared, paired=swiglu)
     alone = chosen.splits == 1
     swiglu &= alone
     rows, most = height // (1 + swiglu), chosen.ROWS // (1 + swiglu)
@@ -158,10 +159,9 @@ def fused_linear_dot_kernel(
         sums = tl.dot(left, right, sums)
     if SWIGLU:
         gate, up = tl.split(tl.trans(tl.reshape(sums, (2, ROWS, COLUMNS)), (1, 2, 0)))
-        sums = gate * sigmoid(gate) * up
+        sums = silu(gate) * up
     if SQUARED:
-        sums = tl.maximum(sums, 0.0)
-        sums = sums * sums
+        sums = relu2(sums)
     mine = first + tl.arange(0, ROWS)
     place = y + (tl.program_id(1) * batch + b)[None, :].to(tl.int64) * rows + mine[:, None]
     tl.store(place, (scale * sums).to(y.dtype.element_ty), mask=(mine < end)[:, None] & (b < batch)[None, :])
@@ -171,12 +171,4 @@ def fused_linear_dot_kernel(
 def bring(rows, here, begin, K: tl.constexpr):
     """Have the first lines of rows brought to L2."""
     column = begin + tl.arange(0, LINES) * (LINE // (rows.dtype.element_ty.primitive_bitwidth // 8))
-    there = here[:, None] & (column < K)[None, :]
-    tl.inline_asm_elementwise(
-        "{ .reg .pred p; setp.ne.u32 p, $2, 0; @p prefetch.global.L2 [$1]; mov.u32 $0, 0; }",
-        constraints="=r,l,r",
-        args=[(rows + column[None, :]).to(tl.int64, bitcast=True), there.to(tl.int32)],
-        dtype=tl.int32,
-        is_pure=False,
-        pack=1,
-    )
+    prefetch(rows + column[None, :], here[:, None] & (column < K)[None, :])
